@@ -1,0 +1,183 @@
+"""What goes over the wire, as pydantic models: they check requests, and describe both ways in OpenAPI."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+class Wire(BaseModel):
+    """Names in camelCase. Unknown members of a body are errors: a mistyped one must not be ignored in silence."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+class Lenient(BaseModel):
+    """Queries, headers and paths: others may add their own."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore")
+
+
+class InstancePath(Lenient):
+    id: str = Field(description="The instance id, which is also the trace id: 32 hex digits.")
+
+
+class StepPath(InstancePath):
+    step: str = Field(description="The step's id; `step[3]` in an iteration.")
+
+
+class CallbackPath(Lenient):
+    trace: str = Field(description="The trace id: 32 hex digits.")
+    step: str = Field(description="The step's id; `step[3]` in an iteration.")
+
+
+class DefinitionPath(Lenient):
+    id: str = Field(description="The workflow definition's id.")
+
+
+class StartHeader(Lenient):
+    idempotency_key: str | None = Field(None, alias="Idempotency-Key", min_length=1, max_length=255,
+                                        description="Repeating a start with the same key starts nothing new.")
+
+
+class CallbackHeader(Lenient):
+    callback_token: str | None = Field(None, alias="X-Callback-Token")
+
+
+class CallbackQuery(Lenient):
+    token: str | None = None
+
+
+class PageQuery(Lenient):
+    limit: int = Field(100, ge=1, le=500)
+    cursor: str | None = Field(None, description="The `cursor` of the page before.")
+
+
+class InstancesQuery(PageQuery):
+    limit: int = Field(50, ge=1, le=500)
+    status: str | None = None
+    workflow_id: str | None = None
+    business_key: str | None = None
+
+
+class VersionQuery(Lenient):
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="None: the newest.")
+
+
+class StartBody(Wire):
+    workflow_id: str
+    payload: dict[str, Any] = Field(default_factory=dict)
+
+
+class ResolveBody(Wire):
+    verdict: Literal["succeeded", "failed", "retry"]
+    result: Any = Field(None, description="The step's result, with the verdict `succeeded`.")
+
+
+class CallbackBody(Wire):
+    decision: Literal["approved", "rejected"] | None = None
+    result: Any = None
+    error: str | None = None
+    comment: str | None = Field(None, max_length=10_000)
+
+
+class StartedAnswer(Wire):
+    instance_id: str
+    trace_id: str
+    status: str
+
+
+class StatusAnswer(Wire):
+    model_config = ConfigDict(alias_generator=to_camel, extra="allow")
+    instance_id: str
+    trace_id: str
+    workflow_id: str
+    version: int
+    status: str
+    reason: str | None
+    current_step: str | None = Field(description="The first active step in definition order; null at the end.")
+    current_steps: list[str]
+    started: str
+    ended: str | None
+    history: list[dict[str, Any]] = Field(description="One entry a transition, in order.")
+    compensations: list[dict[str, Any]]
+    steps: list[dict[str, Any]]
+
+
+class PageAnswer(Wire):
+    items: list[dict[str, Any]]
+    cursor: str | None = Field(description="Ask for the next page with it; null: this was the last.")
+
+
+class OperationAnswer(Wire):
+    instance_id: str
+    status: str
+
+
+class DecidedAnswer(Wire):
+    step: str
+    decision: str
+    repeated: bool = Field(description="The same decision had been made before.")
+
+
+class SavedAnswer(Wire):
+    id: str
+    version: int
+    created: bool
+
+
+class ValidAnswer(Wire):
+    valid: Literal[True] = True
+    errors: list[dict[str, Any]]
+
+
+class DefinitionAnswer(Wire):
+    model_config = ConfigDict(alias_generator=to_camel, extra="allow")
+    id: str
+    version: int | None
+    text: str | None
+
+
+class HealthAnswer(Wire):
+    ok: bool
+
+
+class ProblemError(Wire):
+    message: str
+    line: int | None
+    column: int | None
+    hint: str | None
+
+
+class Problem(Wire):
+    """RFC 9457, as application/problem+json."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = Field(None, description="500: the reference under which the log tells more.")
+    errors: list[ProblemError] | None = Field(None, description="400 and 422: everything that is wrong, at once.")
+    present: str | None = Field(None, description="409: the present state, or the decision that won.")
+
+
+def problem_response(description: str) -> dict[str, Any]:
+    """A response of the OpenAPI document whose body is a `Problem`."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {"description": description, "content": content}
+
+
+COMMON: dict[Any, Any] = {
+    400: problem_response("The request cannot be read"),
+    401: problem_response("Not authenticated"),
+    403: problem_response("Not allowed"),
+    503: problem_response("The database does not answer; see Retry-After"),
+}
+NOT_FOUND = problem_response("There is nothing of that name here")
+CONFLICT = problem_response("Does not fit the present state: see `present`")
+GONE = problem_response("The deadline has passed, or the wait was escalated to somebody else")
+TOO_LARGE = problem_response("The body is larger than the limit")
+MEDIA = problem_response("The body is not declared as JSON")
+INVALID = problem_response("See `errors`")

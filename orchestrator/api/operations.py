@@ -1,0 +1,39 @@
+"""/healthz, /readyz and /metrics: for whoever runs the servers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+from flask_openapi.blueprint import APIBlueprint
+from flask_openapi.models.tag import Tag
+
+from orchestrator import engine
+from orchestrator.api import models as m
+from orchestrator.api.auth import caller
+from orchestrator.api.context import system
+from orchestrator.api.problems import RETRY_AFTER
+
+routes = APIBlueprint("operations", __name__, abp_responses=m.COMMON,
+                      abp_tags=[Tag(name="operations", description="For whoever runs the servers")])
+METRICS: dict[str, Any] = {"description": "Prometheus' text form", "content": {"text/plain": {}}}
+
+
+@routes.get("/healthz", responses={200: m.HealthAnswer})
+def healthz() -> dict[str, Any]:
+    """This process answers; nothing else is asked."""
+    return {"ok": True}
+
+
+@routes.get("/readyz", responses={200: m.HealthAnswer})
+def readyz() -> tuple[dict[str, Any], int, dict[str, str]]:
+    """Database and broker answer: 200; else 503, and which of them does not."""
+    found = engine.ready(system())
+    return (found, 200, {}) if found["ok"] else (found, 503, {"Retry-After": RETRY_AFTER})
+
+
+@routes.get("/metrics", responses={200: METRICS})
+def metrics() -> Response:
+    """Instances by status, waiting work and its age, for Prometheus."""
+    caller("metrics:read")
+    return Response(engine.metrics(system()), content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,152 @@
+"""Errors as RFC 9457 problem documents; as pages for a browser that looks at /ui."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from traceback import format_exception
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import sqlalchemy.exc
+import structlog
+from flask import Flask, Response, render_template, request
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from orchestrator.api.auth import Forbidden
+from orchestrator.errors import (
+    BadRequest,
+    Conflict,
+    Gone,
+    Invalid,
+    InvalidPayload,
+    NotFound,
+    OrchestratorError,
+    TooLarge,
+    Unauthorized,
+)
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = "5"  # seconds
+
+# First match wins: a subclass stands before its base.
+KINDS: tuple[tuple[type[OrchestratorError], int, str, str], ...] = (
+    (NotFound, 404, "not-found", "Not found"),
+    (BadRequest, 400, "bad-request", "The request cannot be read"),
+    (Unauthorized, 401, "unauthorized", "Not authenticated"),
+    (Forbidden, 403, "forbidden", "Not allowed"),
+    (TooLarge, 413, "too-large", "Too large"),
+    (Gone, 410, "gone", "No longer waiting"),
+    (Conflict, 409, "conflict", "Does not fit the present state"),
+    (InvalidPayload, 422, "invalid-payload", "The payload does not fit the workflow"),
+    (Invalid, 422, "invalid", "The definition has errors"),
+)
+DATABASE_DOWN = (
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.InterfaceError,
+    sqlalchemy.exc.TimeoutError,
+    psycopg.OperationalError,  # the pool's own timeout is one
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemDocument:
+    status: int
+    kind: str  # the end of `type`
+    title: str
+    detail: str
+    members: Mapping[str, Any] = field(default_factory=dict)  # beside RFC 9457's own
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        kind = f"urn:flight-orchestrator:problem:{self.kind}"
+        return {"type": kind, "title": self.title, "status": self.status, "detail": self.detail, **self.members}
+
+
+def of(error: Exception) -> ProblemDocument:
+    """What a caller may know about any error. An unexpected one shows an id to look up in the log, no more."""
+    if isinstance(error, OrchestratorError):
+        for kind, status, name, title in KINDS:
+            if isinstance(error, kind):
+                return ProblemDocument(status=status, kind=name, title=title, detail=str(error),
+                                       members=_members(error), headers=_headers(error))
+    if isinstance(error, HTTPException):
+        return _of_http(error)
+    if isinstance(error, DATABASE_DOWN):
+        return _database_down(error)
+    return _unexpected(error)
+
+
+def _members(error: OrchestratorError) -> dict[str, Any]:
+    if isinstance(error, Conflict):
+        return {"present": error.present}
+    if isinstance(error, Invalid):
+        return {"errors": [{"message": one.message, "line": one.line, "column": one.column, "hint": one.hint}
+                           for one in error.problems]}
+    return {}
+
+
+def _headers(error: OrchestratorError) -> dict[str, str]:
+    return {"WWW-Authenticate": 'Bearer realm="orchestrator"'} if isinstance(error, Unauthorized) else {}
+
+
+def _of_http(error: HTTPException) -> ProblemDocument:
+    status = error.code or 500
+    phrase = HTTPStatus(status).phrase
+    headers = {name: value for name, value in error.get_headers(request.environ)
+               if name.lower() not in ("content-type", "content-length")}
+    return ProblemDocument(status=status, kind=phrase.lower().replace(" ", "-"), title=phrase,
+                           detail=error.description or phrase, headers=headers)
+
+
+def _database_down(error: Exception) -> ProblemDocument:
+    log.error("the database does not answer", error=str(error))
+    return ProblemDocument(
+        status=503, kind="database-unavailable", title="The database does not answer",
+        detail="Nothing was changed, or it was changed whole: repeat the request with the same Idempotency-Key.",
+        headers={"Retry-After": RETRY_AFTER})
+
+
+def _unexpected(error: Exception) -> ProblemDocument:
+    reference = uuid4().hex
+    # Formatted here: a renderer that shows local variables would write secrets and payloads into the log.
+    log.error("a request failed unexpectedly", reference=reference, exception="".join(format_exception(error)))
+    return ProblemDocument(
+        status=500, kind="internal", title="The server failed",
+        detail=f"This is a defect of the server; its log tells more under reference {reference}.",
+        members={"instance": f"urn:uuid:{reference}"})
+
+
+def unreadable(error: ValidationError) -> Response:
+    """A body, query or header of the wrong shape: 400, each fault with its path and without its value."""
+    faults = [{"message": f"{'.'.join(str(part) for part in one['loc']) or 'body'}: {one['msg']}",
+               "line": None, "column": None, "hint": None} for one in error.errors(include_input=False)]
+    return respond(ProblemDocument(
+        status=400, kind="bad-request", title="The request cannot be read",
+        detail="; ".join(str(fault["message"]) for fault in faults), members={"errors": faults}))
+
+
+def respond(problem: ProblemDocument) -> Response:
+    if _is_page():
+        response = Response(render_template("error.html", problem=problem), problem.status)
+    else:
+        response = Response(json.dumps(problem.as_json()), problem.status, content_type=MEDIA_TYPE)
+    response.headers.extend(problem.headers)
+    return response
+
+
+def _is_page() -> bool:
+    """A person looks at /ui or follows a callback link; programs that call the same paths get JSON."""
+    if not request.path.startswith(("/ui", "/callbacks/")):
+        return False
+    return request.accept_mimetypes.best_match([MEDIA_TYPE, "application/json", "text/html"]) == "text/html"
+
+
+def register(app: Flask) -> None:
+    app.register_error_handler(Exception, lambda error: respond(of(error)))

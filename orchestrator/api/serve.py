@@ -1,0 +1,53 @@
+"""The web server process: gunicorn with threads, the system composed after the fork."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+
+from orchestrator.settings import Settings
+
+THREADS = 8
+
+
+class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn configured from our settings alone: neither its command line nor its files are read."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in options(self._settings).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        # Here is the worker process: connections and threads must not cross a fork.
+        from orchestrator.api.app import create_app
+        from orchestrator.bootstrap import compose
+
+        return create_app(compose(self._settings))
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return {
+        "bind": f"{host}:{settings.port}",
+        "worker_class": "gthread",
+        "workers": 1,
+        "threads": THREADS,
+        "timeout": 60,  # seconds without a sign of life from the worker
+        "graceful_timeout": 10,  # seconds that requests under way are given at the end
+        "control_socket_disable": True,
+        "proc_name": "orchestrator-web",
+    }
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SettingsError, before anything is bound, for wrong settings."""
+    from orchestrator.api.auth import authenticator
+
+    authenticator(settings)
+    WebServer(settings).run()

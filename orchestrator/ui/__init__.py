@@ -1,0 +1,1 @@
+"""The pages: server-rendered, no script, nothing from elsewhere."""
