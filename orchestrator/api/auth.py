@@ -108,8 +108,8 @@ def is_loopback(host: str) -> bool:
 def principal() -> Principal:
     """Who asks; authenticated once a request. Raises Unauthorized or Forbidden."""
     if "principal" not in g:
-        g.principal = cast(Authenticator, current_app.extensions["authenticator"]).authenticate(request)
-    return cast(Principal, g.principal)
+        g.principal = cast("Authenticator", current_app.extensions["authenticator"]).authenticate(request)
+    return cast("Principal", g.principal)
 
 
 def caller(scope: str) -> Principal:

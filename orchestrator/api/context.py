@@ -10,4 +10,4 @@ from orchestrator.system import System
 
 
 def system() -> System:
-    return cast(System, current_app.extensions["system"])
+    return cast("System", current_app.extensions["system"])

@@ -1,0 +1,1 @@
+"""A durable workflow orchestrator: Celery carries the messages, Postgres holds the truth."""

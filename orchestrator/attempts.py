@@ -1,0 +1,197 @@
+"""One attempt at a step: claimed under a lease, and recorded once. Pure.
+
+Every verb names the attempt that it speaks for; one that has been taken over meanwhile (`stale`) changes nothing.
+Both phases go the same way: the compensation of a step is claimed, retried and lost like the step itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from orchestrator import compensation, states
+from orchestrator.clock import later
+from orchestrator.definition import BranchesStep, Retry, ServiceStep
+from orchestrator.instance import CONDITION, Instance
+from orchestrator.lane import Idempotency
+from orchestrator.rows import Row
+from orchestrator.states import Phase
+
+UNCERTAIN, QUARANTINED, EXHAUSTED, TIMEOUT = "uncertain", "quarantined", "exhausted", "timeout"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """What a leg holds once its claim has landed."""
+
+    instance: str
+    tenant: str
+    step: str
+    phase: Phase
+    attempt: int
+    generation: int
+    tries: int  # this one included
+    uncertain: bool  # an earlier attempt of this generation may have had its effect
+    service: str | None
+    started_at: datetime
+    budget_until: datetime | None
+    now: datetime
+
+    @property
+    def key(self) -> str:
+        return idempotency_key(self.instance, self.step, self.generation, self.phase)
+
+
+def idempotency_key(trace: str, step: str, generation: int, phase: Phase) -> str:
+    return f"{trace}:{step.replace('[', ':').replace(']', '')}:g{generation}:{phase}"
+
+
+def claim(instance: Instance, step: str, phase: Phase, *, worker: str, lease: float, limit: float,
+          alone: bool = True) -> Attempt | None:  # fmt: skip
+    """Take a step that is READY, or RETRYING and due; None when there is nothing to take.
+
+    `lease` and `limit` are seconds: how long a silent worker holds it, and how long a live one may.
+    """
+    row = instance.row(step, phase)
+    if row is None or not _may_claim(instance, row):
+        return None
+    started = row.started_at or instance.now
+    row = instance.move(
+        row, "claim", worker=worker, attempt=row.attempt + 1, tries=row.tries + 1, started_at=started, alone=alone,
+        lease_until=later(instance.now, lease), limit_until=later(instance.now, limit), due_at=None,
+        budget_until=row.budget_until or _budget(instance, row),
+    )  # fmt: skip
+    return Attempt(
+        instance=instance.header.id, tenant=instance.header.tenant, step=step, phase=phase, attempt=row.attempt,
+        generation=row.generation, tries=row.tries, uncertain=row.uncertain, service=row.service, started_at=started,
+        budget_until=row.budget_until, now=instance.now,
+    )  # fmt: skip
+
+
+def _may_claim(instance: Instance, row: Row) -> bool:
+    wanted_now = row.phase == ("undo" if instance.is_falling else "do")
+    is_due = row.state in states.CLAIMABLE and (row.due_at is None or row.due_at <= instance.now)
+    return wanted_now and is_due and instance.header.suspended_at is None and not instance.is_over
+
+
+def _budget(instance: Instance, row: Row) -> datetime | None:
+    seconds = budget_of(instance, row)
+    return later(instance.now, seconds) if seconds is not None else None
+
+
+def budget_of(instance: Instance, row: Row) -> float | None:
+    """Seconds that the row's generation may take, all attempts; none: as long as its retries last."""
+    step = instance.plan.place(row.step).step
+    if isinstance(step, BranchesStep):
+        return None
+    if row.phase == "undo":
+        return step.compensation.timeout if step.compensation else None
+    if row.escalated:
+        return step.escalation.timeout if step.escalation else None
+    return step.timeout
+
+
+def retry_of(step: ServiceStep, phase: Phase) -> Retry:
+    """A compensation takes its step's `retry` unless it has its own."""
+    own = step.compensation.retry if phase == "undo" and step.compensation else None
+    return own or step.retry
+
+
+def held(instance: Instance, step: str, phase: Phase, attempt: int) -> Row | None:
+    """The row, if it is still this attempt that runs it."""
+    row = instance.row(step, phase)
+    return row if row is not None and row.is_leased and row.attempt == attempt else None
+
+
+def release(instance: Instance, row: Row) -> None:
+    """Hand a step back before anything was sent: the attempt counts for nothing but the fence."""
+    if instance.is_falling and row.phase == "do":
+        instance.move(row, "end", reason="ended")
+        compensation.drain(instance)
+    else:
+        instance.move(row, "release", tries=row.tries - 1, published_at=None, worker=None)
+
+
+def skip(instance: Instance, row: Row, reason: str = CONDITION) -> None:
+    instance.move(row, "skip", reason=reason)
+    go_on(instance, row.step)
+
+
+def go_on(instance: Instance, step: str) -> None:
+    """A step has ended well. When its instance is falling, it drains instead of going on."""
+    if instance.is_falling:
+        compensation.drain(instance)
+    else:
+        instance.leave(step)
+
+
+def open_block(instance: Instance, row: Row) -> None:
+    if instance.is_falling:
+        instance.move(row, "end", reason="ended")
+        compensation.drain(instance)
+    else:
+        instance.open(row.step)
+
+
+def succeed(instance: Instance, row: Row, output: Any) -> None:
+    instance.move(row, "succeed", output=output, error="", uncertain=False)
+    if row.phase == "undo":
+        compensation.undone(instance, row.step)
+    else:
+        go_on(instance, row.step)
+
+
+def park(instance: Instance, row: Row, output: Any, *, uncertain: bool) -> None:
+    """The answer or the decision comes later. `uncertain`: a service was told, so it may act on it."""
+    row = instance.move(row, "park", due_at=row.budget_until, output=output, uncertain=uncertain)
+    if instance.is_falling and row.phase == "do":
+        compensation.end(instance, row)
+        compensation.drain(instance)
+
+
+def retry(instance: Instance, row: Row, *, due: datetime, error: str, uncertain: bool) -> None:
+    changes: dict[str, Any] = {"due_at": due, "error": error, "uncertain": uncertain, "published_at": None}
+    row = instance.move(row, "retry", **changes)
+    if instance.is_falling and row.phase == "do":
+        compensation.end(instance, row)
+        compensation.drain(instance)
+
+
+def fail(instance: Instance, row: Row, *, reason: str, error: str | None, uncertain: bool = False) -> None:
+    """It cannot succeed. `uncertain`: nobody knows whether it was done, so it is undone as if it was."""
+    instance.move(row, "fail", reason=reason, error=error, uncertain=uncertain)
+    after_failure(instance, row, reason)
+
+
+def after_failure(instance: Instance, row: Row, reason: str) -> None:
+    if row.phase == "undo":
+        compensation.stick(instance, row.step)
+    elif instance.is_falling:
+        compensation.drain(instance)
+    else:
+        compensation.fall(instance, compensation.FAILED, reason)
+
+
+def doubt(instance: Instance, row: Row, *, reason: str, error: str | None) -> None:
+    """Its effect is uncertain on a lane that can neither be asked nor repeated: a person has to tell."""
+    instance.move(row, "doubt", reason=reason, error=error, uncertain=True)
+
+
+def lose(instance: Instance, row: Row, *, idempotency: Idempotency, losses: int) -> None:
+    """Its lease ran out. It uses up no retry; `losses` in a row, alone in its message, quarantine it."""
+    count = row.losses + (1 if row.alone else 0)
+    error = f"the worker {row.worker} was lost in attempt {row.attempt}"
+    row = instance.amend(row, losses=count)
+    if idempotency == "none":
+        doubt(instance, row, reason=UNCERTAIN, error=error)
+    elif count >= losses:
+        doubt(instance, row, reason=QUARANTINED, error=f"{error}; it has lost {count} workers")
+    else:
+        row = instance.move(
+            row, "lose", reason="lost", error=error, tries=row.tries - 1, due_at=instance.now, published_at=None,
+            alone=True, uncertain=idempotency != "safe",
+        )  # fmt: skip
+        if instance.is_falling and row.phase == "do":
+            compensation.end(instance, row)
+            compensation.drain(instance)

@@ -1,0 +1,119 @@
+"""Undoing: what was done, in reverse order of completion, one at a time. Pure.
+
+The failing transition ends what has not begun and lets running and unknown steps drain, for what they did has
+to be known before it can be undone. The transition that leaves none of them writes the undo list.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator import states
+from orchestrator.definition import ServiceStep
+from orchestrator.instance import ENDED, Instance
+from orchestrator.rows import Row
+
+FAILED, CANCELLED, DEADLINE = "failed", "cancelled", "deadline"
+
+
+def fall(instance: Instance, outcome: str, reason: str | None = None) -> None:
+    """The instance will not complete: end what has not begun, drain the rest, then undo."""
+    if instance.is_falling or instance.is_over:
+        return
+    cause = reason or outcome
+    instance.note("fall", states.COMPENSATING, reason=cause, outcome=outcome, cause=cause)
+    for row in list(instance.rows("do")):
+        end(instance, row)
+    drain(instance)
+
+
+def end(instance: Instance, row: Row) -> None:
+    """End a step that need not be awaited. What it was asked to do may have happened: then it counts as attempted."""
+    is_open_block = row.state == states.RUNNING and not row.is_leased
+    if row.state not in states.PENDING and not is_open_block:
+        return
+    if row.uncertain:
+        instance.move(row, "fail", reason=ENDED)
+    else:
+        instance.move(row, "end", reason=ENDED, branches_left=0)
+
+
+def drain(instance: Instance) -> None:
+    """Once nothing runs or is unknown any more, write the undo list and begin with its first."""
+    if any(row.state in states.UNSETTLED for row in instance.rows("do")):
+        return
+    for row in sorted(instance.rows("do"), key=lambda row: row.done_seq or 0):
+        if _has_to_be_undone(instance, row):
+            # Its place in the order is where it ended, not where it was put on the list.
+            instance.amend(instance.move(row, "undo", branches_left=0), done_seq=row.done_seq)
+    undo_next(instance)
+
+
+def _has_to_be_undone(instance: Instance, row: Row) -> bool:
+    step = instance.plan.place(row.step).step
+    if not isinstance(step, ServiceStep) or step.compensation is None or row.attempt == 0:
+        return False
+    if row.state == states.SUCCEEDED:
+        return True
+    attempted = instance.plan.definition.compensate_on == "attempted"
+    return row.state in (states.FAILED, states.SKIPPED) and (row.uncertain or (attempted and row.state == states.FAILED))
+
+
+def undo_next(instance: Instance) -> None:
+    """Let the latest step on the undo list have its turn; without one, the instance has ended."""
+    waiting = [row for row in instance.rows("do") if row.state == states.COMPENSATING]
+    if any(row.state == states.STUCK for row in instance.rows("do")):
+        return
+    if not waiting:
+        _finish(instance)
+        return
+    _ready_undo(instance, max(waiting, key=lambda row: row.done_seq or 0))
+
+
+def _ready_undo(instance: Instance, done: Row) -> None:
+    compensation = instance.plan.service(done.step).compensation
+    assert compensation is not None, "only steps with a compensation are put on the undo list"
+    new = Row(
+        step=done.step, phase="undo", order=done.order, queue=instance.plan.undo_queue(done.step),
+        service=str(compensation.operation),
+    )  # fmt: skip
+    before = instance.row(done.step, "undo")
+    if before is None:
+        instance.move(new, "ready")
+    else:
+        instance.move(before, "renew", generation=before.generation + 1, **afresh(new))
+
+
+def afresh(new: Row) -> dict[str, Any]:
+    return {
+        "queue": new.queue, "service": new.service, "tries": 0, "losses": 0, "rounds": 0, "alone": False,
+        "uncertain": False, "published_at": None, "started_at": None, "due_at": None, "budget_until": None,
+        "ended_at": None, "done_seq": None,
+    }  # fmt: skip
+
+
+def undone(instance: Instance, step: str) -> None:
+    """The compensation of `step` has succeeded."""
+    done = instance.row(step)
+    assert done is not None, "an undo row has a do row"
+    seq = done.done_seq
+    instance.amend(instance.move(done, "compensate"), done_seq=seq)
+    undo_next(instance)
+
+
+def stick(instance: Instance, step: str) -> None:
+    """The compensation of `step` cannot succeed: it is shown, and the undo stops here."""
+    done = instance.row(step)
+    assert done is not None, "an undo row has a do row"
+    seq = done.done_seq
+    instance.amend(instance.move(done, "stick", reason="undo_failed"), done_seq=seq)
+
+
+def _finish(instance: Instance) -> None:
+    reason, ended = instance.header.cause, instance.now
+    if instance.header.outcome == CANCELLED:
+        instance.note("cancel", states.CANCELLED, reason=reason, ended_at=ended)
+    elif any(row.state == states.COMPENSATED for row in instance.rows("do")):
+        instance.note("compensate", states.COMPENSATED, reason=reason, ended_at=ended)
+    else:
+        instance.note("fail", states.FAILED, reason=reason, ended_at=ended)

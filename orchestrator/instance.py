@@ -1,0 +1,229 @@
+"""One instance under its lock: its rows, what follows from what has happened, and the record of it. Pure.
+
+The verbs stand in `attempts`, `approvals`, `escalation`, `compensation` and `operators`; all of them change a
+row through `Instance.move`, which holds the transition to the table in `states` and numbers the history entry.
+`store/transitions.py` loads an instance, lets a verb work on it, and writes the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from orchestrator import states
+from orchestrator.definition import ServiceStep
+from orchestrator.plan import Plan
+from orchestrator.rows import Entry, Header, Row
+from orchestrator.states import Phase
+
+Key = tuple[str, Phase]
+
+CONDITION, ENDED = "condition", "ended"  # reasons why a step is SKIPPED
+
+
+class Instance:
+    def __init__(
+        self,
+        header: Header,
+        rows: Iterable[Row],
+        plan: Plan,
+        now: datetime,
+        *,
+        covered: frozenset[str] = frozenset(),
+        worker: str | None = None,
+    ) -> None:
+        """`covered`: steps that a canvas already carries on to, so that they are born published."""
+        self.header = self.loaded_header = header
+        self.plan, self.now = plan, now
+        self._covered, self._worker = covered, worker
+        self.loaded: Mapping[Key, Row] = {row.key: row for row in rows}
+        self._rows: dict[Key, Row] = dict(self.loaded)
+        self.entries: list[Entry] = []
+
+    # -- questions
+
+    def row(self, step: str, phase: Phase = "do") -> Row | None:
+        return self._rows.get((step, phase))
+
+    def rows(self, phase: Phase | None = None) -> Iterator[Row]:
+        return (row for row in self._rows.values() if phase is None or row.phase == phase)
+
+    def changed(self) -> Iterator[Row]:
+        return (row for key, row in self._rows.items() if row is not self.loaded.get(key))
+
+    @property
+    def is_over(self) -> bool:
+        return states.is_terminal(self.header.status)
+
+    @property
+    def is_falling(self) -> bool:
+        return self.header.outcome is not None
+
+    # -- changes
+
+    def move(self, row: Row, verb: str, **changes: Any) -> Row:
+        """Take a row along one edge of the table, and write the history entry."""
+        state = states.target(verb, row.state)
+        changes.setdefault("reason", None)
+        moved = replace(row, state=state, **self._stamps(verb, state), **changes)
+        self._rows[row.key] = moved
+        if self._is_shown(row.step):
+            self._record(moved, verb)
+        return self._rows[row.key]
+
+    def amend(self, row: Row, **changes: Any) -> Row:
+        """Change what is not a state."""
+        self._rows[row.key] = replace(row, **changes)
+        return self._rows[row.key]
+
+    def _stamps(self, verb: str, state: str) -> dict[str, Any]:
+        stamps: dict[str, Any] = {}
+        if state in states.CLAIMABLE:
+            stamps["ready_at"] = self.now
+        if state != states.RUNNING and verb != "doubt":  # a doubtful attempt may still be running: its limit stands
+            stamps |= {"lease_until": None, "limit_until": None}
+        if state not in states.ACTIVE:
+            stamps |= {"ended_at": self.now, "done_seq": self._next_seq}
+        return stamps
+
+    @property
+    def _next_seq(self) -> int:
+        return self.header.history_seq + len(self.entries) + 1
+
+    def _is_shown(self, step: str) -> bool:
+        block = self.plan.block(step)
+        return block is None or block.written
+
+    def _record(self, row: Row, verb: str) -> None:
+        entry = Entry(
+            seq=self._next_seq, verb=verb, status=row.state, step=row.step, phase=row.phase, reason=row.reason,
+            attempt=row.attempt, generation=row.generation, service=row.service, output=row.output, error=row.error,
+            worker=self._worker,
+        )  # fmt: skip
+        self.entries.append(entry)
+
+    def note(self, verb: str, status: str, *, reason: str | None = None, **changes: Any) -> None:
+        """Take the instance itself along one edge, and write the history entry."""
+        source = self.header.status
+        if source not in states.INSTANCE[verb].sources or status != states.INSTANCE[verb].target:
+            raise ValueError(f"{verb} is not allowed from {source or 'unborn'} to {status}")
+        self.entries.append(Entry(seq=self._next_seq, verb=verb, status=status, reason=reason, worker=self._worker))
+        self.header = replace(self.header, status=status, reason=reason, **changes)
+
+    def mark(self, **changes: Any) -> None:
+        """Set columns of the instance that are not its status."""
+        self.header = replace(self.header, **changes)
+
+    # -- what follows
+
+    def begin(self) -> None:
+        self.note("start", states.RUNNING, started_at=self.now)
+        self.enter(self.plan.first)
+
+    def enter(self, step: str) -> None:
+        """The step's turn has come. In a later life, what has ended well stays as it is."""
+        row = self.row(step)
+        if row is not None and _stands(row):
+            self.leave(step)
+        elif (block := self.plan.block(step)) and block.when is None:
+            self.open(step)
+        else:
+            self._ready(step, row)
+
+    def _ready(self, step: str, row: Row | None) -> None:
+        published = self.now if step in self._covered else None
+        if row is None:
+            self.move(self._new(step), "ready", published_at=published)
+        else:
+            self.move(row, "renew", published_at=published, generation=row.generation + 1, **_afresh(self._new(step)))
+
+    def _new(self, step: str) -> Row:
+        place = self.plan.place(step)
+        operation = place.step.operation if isinstance(place.step, ServiceStep) else None
+        return Row(
+            step=step, phase="do", order=place.order, queue=self.plan.queue(step),
+            service=str(operation) if operation else None,
+        )  # fmt: skip
+
+    def open(self, block: str) -> None:
+        """Open a block: its branches' first steps have their turn."""
+        row = self.row(block) or self._new(block)
+        verb = "reopen" if row.state in (states.SUCCEEDED, states.SKIPPED, states.COMPENSATED) else "open"
+        heads = self.plan.heads(block)
+        self.move(row, verb, branches_left=len(heads), lease_until=None, limit_until=None)
+        for head in heads:
+            self.enter(head)
+
+    def leave(self, step: str) -> None:
+        """The step has ended well: its successor has its turn, or its branch has arrived at the join."""
+        place = self.plan.place(step)
+        if place.after is not None:
+            self.enter(place.after)
+        elif place.block is not None:
+            self._arrive(place.block)
+
+    def _arrive(self, block: str) -> None:
+        row = self._rows[block, "do"]
+        row = self.amend(row, branches_left=row.branches_left - 1)
+        if row.branches_left == 0:
+            self.move(row, "succeed")
+            self.leave(block)
+
+    # -- the status shown
+
+    def settle(self) -> None:
+        """Let the instance's status follow from its rows. Called once, after the verbs of a transaction."""
+        if self.is_over:
+            return
+        if not self.is_falling and not self._any(states.ACTIVE):
+            self.note("complete", states.COMPLETED, ended_at=self.now)
+        elif self.header.suspended_at is not None:
+            self._show(states.SUSPENDED, None)
+        else:
+            self._show(*self._standing())
+
+    def _standing(self) -> tuple[str, str | None]:
+        if any(row.state == states.STUCK for row in self.rows("do")):
+            return states.STUCK, "undo_failed"
+        if not self._any(states.CLAIMABLE | {states.RUNNING}):
+            doubtful = next((row for row in self.rows() if row.state == states.UNKNOWN), None)
+            if doubtful is not None:
+                return states.STUCK, doubtful.reason or "uncertain"
+        if self.is_falling:
+            return states.COMPENSATING, self.header.cause
+        return (states.RUNNING if self._any(states.CLAIMABLE | {states.RUNNING}) else states.WAITING), None
+
+    def _any(self, wanted: frozenset[str]) -> bool:
+        return any(
+            row.state in wanted for row in self.rows() if row.state != states.RUNNING or self.plan.block(row.step) is None
+            or row.is_leased
+        )  # fmt: skip
+
+    def _show(self, status: str, reason: str | None) -> None:
+        """A status that merely follows from the rows: shown, and no entry of its own in the history."""
+        if status != self.header.status and status not in _shown_after(self.header.status):
+            raise ValueError(f"an instance does not go from {self.header.status} to {status}")
+        if (status, reason) != (self.header.status, self.header.reason):
+            self.header = replace(self.header, status=status, reason=reason)
+
+
+def _shown_after(status: str) -> set[str]:
+    return {edge.target for edge in states.INSTANCE.values() if status in edge.sources}
+
+
+def _stands(row: Row) -> bool:
+    """Ended well in an earlier life, and not undone since. A block is gone through again, for what is inside it."""
+    return row.branches_left == 0 and (
+        row.state == states.SUCCEEDED or (row.state == states.SKIPPED and row.reason != ENDED)
+    )
+
+
+def _afresh(new: Row) -> dict[str, Any]:
+    """What a new generation does not take over from the one before."""
+    return {
+        "service": new.service, "queue": new.queue, "tries": 0, "losses": 0, "rounds": 0, "alone": False,
+        "escalated": False, "uncertain": False, "decision": None, "started_at": None, "due_at": None,
+        "budget_until": None, "ended_at": None, "done_seq": None, "branches_left": 0,
+    }  # fmt: skip

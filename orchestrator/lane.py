@@ -1,0 +1,65 @@
+"""A service lane as configured, what it is asked, and what came of it. Pure values.
+
+Names follow DESIGN's "Service lanes" and "Attempt outcomes".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+Transport: TypeAlias = Literal["local", "http"]
+Idempotency: TypeAlias = Literal["key", "query", "safe", "none"]
+Outcome: TypeAlias = Literal["not_sent", "refused", "rejected", "done", "uncertain"]
+
+DEFAULT_QUEUE = "legs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    name: str
+    transport: Transport
+    idempotency: Idempotency = "key"
+    key_ttl: float | None = None  # seconds the receiver remembers a key; none: for ever
+    module: str | None = None  # local
+    url: str | None = None  # http, without a trailing slash
+    timeout: float = 10.0  # seconds for one request
+    operation: str | None = None  # what a bare `service: lane` calls; none: the step's id
+    backup: str | None = None  # "lane.operation" to escalate to when a step names nobody
+    queue: str = DEFAULT_QUEUE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One attempt at an operation. The body of it is the same at every attempt of a generation."""
+
+    tenant: str
+    trace: str  # 32 hex digits
+    step: str
+    lane: str
+    operation: str
+    key: str  # the idempotency key, `trace:step:gN:do|undo`
+    attempt: int
+    payload: Any
+    input: Any
+    timeout: float  # seconds that this attempt may take
+    callback_url: str | None = None  # where a later answer or a decision goes
+    result: Any = None  # of the step that is undone; compensations only
+    undo: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What came of an attempt. `later` goes with `done`: the answer comes by callback."""
+
+    outcome: Outcome
+    output: Any = None  # the whole reply
+    later: bool = False
+    error: str | None = None
+    retry_after: float | None = None  # seconds the service asked us to wait
+    may_retry: bool = True  # false: a `refused` or `uncertain` that repeating cannot mend
+
+
+def result_of(output: Any) -> Any:
+    """A step's `result` is the `result` member of the reply where it has one, else all of it."""
+    return output["result"] if isinstance(output, dict) and "result" in output else output

@@ -1,0 +1,121 @@
+"""What a person may order: cancel, suspend, resume, retry, and a verdict on an uncertain step. Pure.
+
+Each raises Conflict with the present state when it does not fit, and then nothing has changed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from orchestrator import attempts, compensation, states
+from orchestrator.errors import Conflict
+from orchestrator.instance import Instance
+from orchestrator.rows import Row
+
+Verdict = Literal["succeeded", "failed", "retry"]
+
+
+def cancel(instance: Instance) -> None:
+    """End it, and undo what was done."""
+    if instance.is_over or instance.is_falling:
+        raise _conflict(instance, "cannot be cancelled")
+    instance.mark(cancel_requested_at=instance.now)
+    compensation.fall(instance, compensation.CANCELLED)
+
+
+def suspend(instance: Instance) -> None:
+    """Block new claims. What runs is still recorded, and so are callbacks and deadlines."""
+    if instance.is_over or instance.header.suspended_at is not None:
+        raise _conflict(instance, "cannot be suspended")
+    instance.note("suspend", states.SUSPENDED, suspended_at=instance.now)
+
+
+def resume(instance: Instance) -> None:
+    if instance.header.suspended_at is None or instance.is_over:
+        raise _conflict(instance, "is not suspended")
+    instance.mark(suspended_at=None)
+    if instance.is_falling:
+        instance.note("drop", states.COMPENSATING, reason=instance.header.cause)
+    else:
+        instance.note("proceed", states.RUNNING)
+    for row in list(instance.rows()):
+        if row.state in states.CLAIMABLE:  # its message was refused meanwhile
+            instance.amend(row, published_at=None)
+
+
+def retry(instance: Instance) -> None:
+    """Try again what stopped: a stuck undo, a quarantined step, a step between two attempts, or a failed instance."""
+    if instance.header.status in (states.FAILED, states.COMPENSATED):
+        _restart(instance)
+    elif not any([_try_again(instance, row) for row in list(instance.rows())]):
+        raise _conflict(instance, "has nothing to retry; an UNKNOWN step is settled by `resolve`")
+
+
+def _restart(instance: Instance) -> None:
+    """A new life: what has ended well stands, all else runs in a new generation."""
+    instance.note("restart", states.RUNNING, outcome=None, cause=None, ended_at=None, cancel_requested_at=None,
+                  deadline_at=None, life=instance.header.life + 1)  # fmt: skip
+    instance.enter(instance.plan.first)
+
+
+def _try_again(instance: Instance, row: Row) -> bool:
+    if row.state == states.STUCK:
+        instance.amend(instance.move(row, "undo"), done_seq=row.done_seq)
+        _undo_again(instance, row.step)
+        return True
+    if row.state == states.UNKNOWN and row.reason == attempts.QUARANTINED:
+        _redo(instance, row)
+        return True
+    if row.state == states.RETRYING:
+        instance.amend(row, due_at=instance.now, published_at=None)
+        return True
+    return False
+
+
+def _undo_again(instance: Instance, step: str) -> None:
+    """A refund that failed for certain gets a new key; one whose outcome is uncertain keeps its own."""
+    row = instance.row(step, "undo")
+    assert row is not None, "a stuck step has an undo row"
+    generation = row.generation if row.uncertain else row.generation + 1
+    fresh = compensation.afresh(row) | {"uncertain": row.uncertain}
+    instance.move(row, "renew", generation=generation, **fresh)
+
+
+def _redo(instance: Instance, row: Row) -> None:
+    instance.move(row, "redo", losses=0, tries=0, due_at=None, published_at=None, alone=True, budget_until=None,
+                  started_at=row.started_at)  # fmt: skip
+
+
+def resolve(instance: Instance, step: str, verdict: Verdict, *, result: Any = None, by: str | None = None) -> None:
+    """A person's verdict on an UNKNOWN step; the retry keeps its generation, and with it its key."""
+    row = next((row for row in instance.rows() if row.step == step and row.state == states.UNKNOWN), None)
+    if row is None:
+        known = instance.row(step)
+        raise Conflict(f"{step} is not UNKNOWN, so there is nothing to resolve",
+                       present=known.state if known else "not reached")  # fmt: skip
+    if row.limit_until is not None and row.limit_until > instance.now:
+        raise Conflict(f"its last attempt may still be running until {row.limit_until.isoformat()}; ask again then",
+                       present=states.UNKNOWN)  # fmt: skip
+    _settle(instance, row, verdict, result, by)
+
+
+def _settle(instance: Instance, row: Row, verdict: Verdict, result: Any, by: str | None) -> None:
+    if verdict == "retry":
+        _redo(instance, row)
+    elif verdict == "failed":
+        error = "an operator found that it was not done"
+        row = instance.move(row, "reject", reason="failed", error=error, uncertain=False, decided_by=by)
+        attempts.after_failure(instance, row, "resolved as failed")
+    else:
+        instance.move(row, "resolve", output=result, error="", uncertain=False, decided_by=by)
+        if row.phase == "undo":
+            compensation.undone(instance, row.step)
+        else:
+            attempts.go_on(instance, row.step)
+
+
+def _conflict(instance: Instance, why: str) -> Conflict:
+    status = instance.header.status
+    return Conflict(f"instance {instance.header.id} is {status} and {why}", present=status)
+
+

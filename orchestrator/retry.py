@@ -1,0 +1,113 @@
+"""What an attempt's reply means for its step. A policy: it returns a verdict and performs nothing. Pure.
+
+Follows DESIGN's "Attempt outcomes": what is certain ends the step; what is uncertain is repeated where the lane
+honours the key or was asked, and otherwise left to a person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+from orchestrator.clock import later
+from orchestrator.definition import Retry
+from orchestrator.lane import Lane, Reply
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    output: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parked:
+    output: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Again:
+    due: datetime
+    error: str
+    uncertain: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    reason: str
+    error: str
+    uncertain: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubtful:
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedOut:
+    error: str
+    uncertain: bool
+
+
+Verdict: TypeAlias = Done | Parked | Again | Failed | Doubtful | TimedOut
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What is known of the attempt that a reply is judged for."""
+
+    lane: Lane
+    retry: Retry
+    tries: int  # this attempt included
+    uncertain: bool  # an earlier attempt of the generation may have had its effect
+    started_at: datetime  # of the generation's first attempt
+    budget_until: datetime | None
+    pause: bool  # the step waits for a decision once its service was told
+
+
+def judge(reply: Reply, trial: Trial, now: datetime, chance: float) -> Verdict:
+    """`chance` in [0, 1) is the jitter. Never repeats an uncertain effect on a lane of kind `none`."""
+    error = reply.error or reply.outcome
+    if reply.outcome == "done":
+        return Parked(output=reply.output) if reply.later or trial.pause else Done(output=reply.output)
+    if reply.outcome == "rejected":
+        return Failed(reason="rejected", error=error, uncertain=False)
+    uncertain = _is_uncertain(reply, trial)
+    if uncertain and not _may_repeat(trial, now):
+        return Doubtful(error=error)
+    return _again(reply, trial, now, chance, error, uncertain)
+
+
+def _is_uncertain(reply: Reply, trial: Trial) -> bool:
+    return trial.lane.idempotency != "safe" and (trial.uncertain or reply.outcome == "uncertain")
+
+
+def _may_repeat(trial: Trial, now: datetime) -> bool:
+    """Whether a repeat is harmless: the receiver remembers the key, or can be asked first."""
+    if trial.lane.idempotency == "key":
+        ttl = trial.lane.key_ttl
+        return ttl is None or now < trial.started_at + timedelta(seconds=ttl)
+    return trial.lane.idempotency in ("query", "safe")
+
+
+def _again(reply: Reply, trial: Trial, now: datetime, chance: float, error: str, uncertain: bool) -> Verdict:
+    if trial.tries > trial.retry.max or not reply.may_retry:
+        return _give_up(trial, error, uncertain)
+    due = later(now, max(backoff(trial.retry, trial.tries, chance), reply.retry_after or 0.0))
+    if trial.budget_until is not None and due >= trial.budget_until:
+        return TimedOut(error=error, uncertain=uncertain)
+    return Again(due=due, error=error, uncertain=uncertain)
+
+
+def _give_up(trial: Trial, error: str, uncertain: bool) -> Verdict:
+    if uncertain and trial.lane.idempotency == "query":
+        return Doubtful(error=error)  # it could not be asked, and must not be repeated unasked
+    return Failed(reason="uncertain" if uncertain else "exhausted", error=error, uncertain=uncertain)
+
+
+def backoff(retry: Retry, tries: int, chance: float) -> float:
+    """Seconds before the next attempt: exponential, capped, and with jitter between half and all of it."""
+    exponent = min(max(tries - 1, 0), 64)
+    wait = min(retry.backoff * retry.factor**exponent, retry.cap)
+    return wait * (0.5 + chance / 2) if retry.jitter else wait

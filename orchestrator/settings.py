@@ -1,0 +1,72 @@
+"""All settings, read once from the environment into one frozen object. Durations are seconds."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.durations import seconds
+from orchestrator.errors import SettingsError
+
+PREFIX = "ORCHESTRATOR_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One field a setting; the environment's name is `ORCHESTRATOR_` and the field in capitals."""
+
+    database_url: str | None = None  # postgresql://…; none: the embedded Postgres
+    broker_url: str | None = None  # redis://… or amqp://…; none: the embedded Valkey
+    workflows_dir: str = "workflows"  # definitions loaded at start
+    services_file: str = "services.yaml"  # where the lanes go
+    data_dir: str = ".data"  # of the embedded servers, and of the sample lanes
+    lease: float = 30.0  # an attempt whose process is silent for so long is lost
+    sweep_every: float = 2.0  # every worker's timer
+    window: int = 1000  # messages in flight for a queue and a tenant
+    republish_after: float = 10.0  # grace before an unclaimed message is sent again
+    losses: int = 3  # leases lost in a row before a step is quarantined
+    auth: Literal["jwt", "local"] = "jwt"
+    tenant: str = "local"  # whose definitions workflows_dir holds, and the `local` user's tenant
+    host: str = "127.0.0.1"
+    port: int = 8080
+    public_url: str | None = None  # for absolute URLs; none: http://host:port
+    secret: str | None = None  # signs callback tokens; none: kept in the database
+    log_format: Literal["console", "json"] = "console"
+    max_payload: int = 1_000_000  # bytes
+    max_definition: int = 256_000  # bytes
+    worker_concurrency: int = 8  # threads a worker process
+
+    @property
+    def base_url(self) -> str:
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+
+def worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def load(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings. Raises SettingsError naming the variable and what it may hold."""
+    given: dict[str, object] = {}
+    for name, kind in Settings.__annotations__.items():
+        text = environment.get(PREFIX + name.upper())
+        if text:
+            given[name] = _parse(name, kind, text)
+    return Settings(**given)  # type: ignore[arg-type]
+
+
+def _parse(name: str, kind: str, text: str) -> object:
+    variable = PREFIX + name.upper()
+    try:
+        if kind == "float":
+            return seconds(text)
+        if kind == "int":
+            return int(text)
+    except ValueError as error:
+        raise SettingsError(f"{variable}={text!r}: {error}") from error
+    if kind.startswith("Literal[") and f"'{text}'" not in kind.replace('"', "'"):
+        raise SettingsError(f"{variable}={text!r} is not one of {kind[8:-1]}")
+    return text
