@@ -28,11 +28,12 @@ from cel_expr_python import cel
 from cel_expr_python.ext import ext_math
 
 from orchestrator.cel_source import Source, parse, split_template
+from orchestrator.cel_values import Plain, as_doubles
 from orchestrator.definition import Expression, Template
 from orchestrator.errors import ExpressionError, Json
 
 MAX_SOURCE = 4000  # characters
-MAX_RESULT = 1_000_000  # characters of text, and values, that an evaluation may give
+MAX_PLACES = 200  # `${…}` in one template: each may bring the whole payload
 
 PATH = re.compile(r"\s*(payload|trace|tenant|steps\s*\.\s*[A-Za-z][\w-]*)((?:\s*\.\s*[A-Za-z_]\w*)*)\s*", re.ASCII)
 CEL_PLACE = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*?)(?=\n \||\nERROR:| \[INVALID_ARGUMENT\]|$)", re.DOTALL)
@@ -63,6 +64,8 @@ def check_template(value: Json, *, known: Mapping[str, bool]) -> tuple[list[tupl
     """As `check`, for every `${…}` of a JSON value; each problem comes with the path to its text."""
     problems: list[tuple[tuple[str | int, ...], str]] = []
     names: dict[str, None] = {}
+    if sum(text.count("${") for _, text in _texts(value, ())) > MAX_PLACES:
+        return [((), f"more than {MAX_PLACES} `${{…}}` in one input: send the whole `${{payload}}` instead")], ()
     for path, text in _texts(value, ()):
         pieces, unclosed = split_template(text)
         if unclosed is not None:
@@ -194,8 +197,8 @@ def _explained(error: RuntimeError, parsed: Source) -> list[str]:
     if not places:
         return [f"column 1: {str(error).splitlines()[0]}"]
     texts = []
-    for _, column, message in places:
-        message = message.replace(" (in container '')", "").split(" expecting {")[0]
+    for _, column, raw in places:
+        message = raw.replace(" (in container '')", "").split(" expecting {")[0]
         texts.append(f"column {parsed.column(int(column))}: {message}{_mend(message)}")
     return texts
 
@@ -212,8 +215,8 @@ def _mend(message: str) -> str:
 
 
 def _evaluate(source: str, names: tuple[str, ...], context: Mapping[str, Any]) -> Json:
-    if path := PATH.fullmatch(source):  # exact (whole numbers of any length) and fast: no conversion at all
-        return _follow(source, path, context)
+    if keys := _plain_path(source, names):  # exact (whole numbers of any length) and fast: no conversion at all
+        return _follow(source, keys, context)
     program = _program(source, names)
     bound = _bindings(program.parsed, context)
     try:
@@ -222,21 +225,24 @@ def _evaluate(source: str, names: tuple[str, ...], context: Mapping[str, Any]) -
         if "out of range" not in str(error):
             raise ExpressionError(f"`{source}`: {error}") from error
     try:  # whole numbers beyond 64 bits: CEL has none, JSON readers take them for doubles
-        return _run(program, _numbers(bound, huge_only=True))
+        return _run(program, as_doubles(bound, huge_only=True))
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise ExpressionError(f"`{source}`: {error}") from error
 
 
-def _follow(source: str, match: re.Match[str], context: Mapping[str, Any]) -> Json:
-    root, *keys = (part.strip() for part in (match[1] + match[2]).split("."))
-    if root == "steps":
-        name, *keys = keys
-        value: Any = context["steps"].get(name, {})
-    else:
-        value = context.get(root)
-    for key in keys:
+def _plain_path(source: str, names: tuple[str, ...]) -> list[str]:
+    """The keys of a source such as `steps.x.result.total`; nothing for any other (`steps.a-trace` subtracts)."""
+    match = PATH.fullmatch(source)
+    keys = [part.strip() for part in (match[1] + match[2]).split(".")] if match else []
+    return [] if keys[:1] == ["steps"] and keys[1] not in names else keys
+
+
+def _follow(source: str, keys: list[str], context: Mapping[str, Any]) -> Json:
+    value: Any = context
+    for at, key in enumerate(keys):
         if not isinstance(value, Mapping) or key not in value:
-            raise ExpressionError(f"`{source}`: there is no `{key}`")
+            skipped = keys[0] == "steps" and at == 1
+            raise ExpressionError(f"`{source}`: " + (f"step `{key}` was skipped" if skipped else f"there is no `{key}`"))
         value = value[key]
     return value
 
@@ -247,67 +253,19 @@ def _bindings(parsed: Source, context: Mapping[str, Any]) -> dict[str, Any]:
     for name, variable in parsed.variables.items():
         bound[f"steps.{variable}"] = steps.get(name, {})
         bound[f"known.{variable}"] = name in steps
-    return _numbers(bound, huge_only=False) if parsed.divides else bound
-
-
-def _numbers(value: Any, *, huge_only: bool) -> Any:
-    """Whole numbers as doubles: all of them that a double holds exactly, or only those that CEL cannot hold."""
-    if isinstance(value, Mapping):
-        return {key: _numbers(item, huge_only=huge_only) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_numbers(item, huge_only=huge_only) for item in value]
-    if isinstance(value, bool) or not isinstance(value, int):
-        return value
-    return float(value) if (abs(value) >= 2**63 if huge_only else abs(value) <= 2**53) else value
+    return as_doubles(bound, huge_only=False) if parsed.divides else bound
 
 
 def _run(program: _Program, bound: dict[str, Any]) -> Json:
     value = program.run.eval(data=bound)
     if value.type() == cel.Type.ERROR:
         raise RuntimeError(_error_text(str(value.plain_value())))
-    return _Plain(whole=program.parsed.divides).json(value)
+    return Plain(whole=program.parsed.divides).json(value)
 
 
 def _error_text(text: str) -> str:
     text = text.split(": ", 1)[-1]
     return re.sub(r'Key not found in map : "?(.*?)"?$', r"there is no `\1`", text)
-
-
-class _Plain:
-    """CEL values → JSON, stopping at a budget: `payload.list.map(x, payload.text)` is a bomb otherwise."""
-
-    def __init__(self, *, whole: bool) -> None:
-        self.whole = whole  # whole doubles become whole numbers again
-        self.left = MAX_RESULT
-
-    def json(self, wrapped: Any) -> Json:
-        value = wrapped.value() if hasattr(wrapped, "value") else wrapped
-        self.left -= len(value) if isinstance(value, (str, bytes, bytearray)) else 1
-        if self.left < 0:
-            raise ValueError(f"the result is larger than {MAX_RESULT} characters")
-        if isinstance(value, dict):
-            return {self._key(key): self.json(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self.json(item) for item in value]
-        return self._scalar(value)
-
-    @staticmethod
-    def _key(key: Any) -> str:
-        return key if isinstance(key, str) else json.dumps(key)
-
-    def _scalar(self, value: Any) -> Json:
-        if isinstance(value, float):
-            if not math.isfinite(value):
-                raise ValueError("the result is not a finite number")
-            return int(value) if self.whole and value.is_integer() and abs(value) <= 2**53 else value
-        if value is None or isinstance(value, (bool, int, str)):
-            return value
-        raise ValueError(f"the result is {_kind(value)}, which JSON has not: use string(…)")
-
-
-def _kind(value: Any) -> str:
-    kinds = {"datetime": "a time", "timedelta": "a duration", "bytearray": "bytes", "bytes": "bytes"}
-    return kinds.get(type(value).__name__, "a type")
 
 
 def _short(value: Json) -> str:
