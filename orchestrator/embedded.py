@@ -193,5 +193,3 @@ def answers(url: str) -> bool:
         return False
     finally:
         client.close()
-
-

@@ -240,10 +240,7 @@ def single_user(binaries: Path, directory: Path) -> tuple[str | Path, ...]:
 def bootstrap_sql(password: str) -> str:
     """One statement a line: that is how single-user mode reads. The password is URL-safe base64, without quotes."""
     assert password.replace("-", "").replace("_", "").isalnum()
-    return (
-        f"CREATE ROLE {ROLE} LOGIN CREATEDB CREATEROLE PASSWORD '{password}'\n"
-        f"CREATE DATABASE {ROLE} OWNER {ROLE}\n"
-    )
+    return f"CREATE ROLE {ROLE} LOGIN CREATEDB CREATEROLE PASSWORD '{password}'\nCREATE DATABASE {ROLE} OWNER {ROLE}\n"
 
 
 def checked(ended: subprocess.CompletedProcess[str]) -> None:
