@@ -24,7 +24,7 @@ SCOPES = frozenset({
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class Forbidden(OrchestratorError):
+class Forbidden(OrchestratorError):  # noqa: N818 - named for what is the case, like its siblings in `errors`
     """The caller may not do this."""
 
 

@@ -18,7 +18,7 @@ ENVELOPE = 10_000  # bytes around a payload: the workflow's id, a comment
 class StrictRequest(Request):
     """Flask's request, but its JSON is strict: `silent` is ignored, so that an unreadable body is said to be so."""
 
-    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
+    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:  # noqa: ARG002 - Flask's signature
         """Raises UnsupportedMediaType, TooLarge and BadRequest, whatever is asked."""
         if not force and not self.is_json:
             raise UnsupportedMediaType("Send JSON, with the header `Content-Type: application/json`.")
