@@ -29,7 +29,6 @@ STEP_WORDS = {
     "COMPENSATING": "Being undone",
     "COMPENSATED": "Undone",
     "STUCK": "Undo failed: needs a person",
-    "CANCELLED": "Cancelled",
 }
 REASON_WORDS = {
     "uncertain": "nobody knows whether a step was done",
