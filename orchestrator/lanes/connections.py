@@ -44,13 +44,23 @@ class TimedSocket:
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock = sock
         self.deadline = deadline
+        self.ended = False  # whether the other side has ended the connection
 
     def sendall(self, data: Any) -> None:
         self._sock.settimeout(self.deadline.left())
         self._sock.sendall(data)
 
     def makefile(self, *_: Any) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self._sock, self.deadline))
+        return io.BufferedReader(_TimedReader(self))
+
+    def read_from(self, raw: io.RawIOBase, buffer: Any) -> int | None:
+        self._sock.settimeout(self.deadline.left())
+        size: int | None = raw.readinto(buffer)
+        self.ended = self.ended or size == 0
+        return size
+
+    def unbuffered(self) -> io.RawIOBase:
+        return self._sock.makefile("rb", buffering=0)
 
     def settimeout(self, seconds: float | None) -> None:
         """urllib3 sets its own before it reads; the deadline stands."""
@@ -60,17 +70,15 @@ class TimedSocket:
 
 
 class _TimedReader(io.RawIOBase):
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        self._sock = sock
-        self._deadline = deadline
-        self._raw = sock.makefile("rb", buffering=0)
+    def __init__(self, timed: TimedSocket) -> None:
+        self._timed = timed
+        self._raw = timed.unbuffered()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(self._deadline.left())
-        return self._raw.readinto(buffer)
+        return self._timed.read_from(self._raw, buffer)
 
     def close(self) -> None:
         self._raw.close()
@@ -105,7 +113,11 @@ class Connection:
 
     def exchange(self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]) -> BaseHTTPResponse:
         self._http.request(method, path, content, headers, preload_content=False, decode_content=False)
-        return self._http.getresponse()
+        response = self._http.getresponse()
+        if self._timed.ended:  # http.client takes headers cut short for all of them, and the body for empty
+            response.close()
+            raise ConnectionResetError("the reply ends within its headers")
+        return response
 
     def is_open(self) -> bool:
         return self._http.is_connected
@@ -144,6 +156,13 @@ class Connections:
                 idle.append(connection)
                 return
         connection.close()
+
+    def close(self) -> None:
+        """Close what is idle."""
+        with self._lock:
+            for idle in self._idle.values():
+                while idle:
+                    idle.pop().close()
 
 
 def _origin(url: str) -> str:

@@ -167,7 +167,7 @@ def classify(answer: Answer) -> Reply:
 def _succeeded(answer: Answer) -> Reply:
     if answer.lost:
         return Reply(outcome="uncertain", error=f"HTTP {answer.status}, but the body is incomplete: {answer.lost}")
-    if not answer.content.strip():
+    if len(answer.content) <= body.LARGEST and not answer.content.strip():
         return Reply(outcome="done")
     encoding = answer.headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity":

@@ -82,6 +82,11 @@ class Caller:
             return Reply(outcome="uncertain", may_retry=False, error=f"lane `{lane.name}` is local: it cannot be asked")
         return http.ask(self._http(), lane, call)
 
+    def close(self) -> None:
+        """Close idle connections; the next call opens new ones."""
+        if self._connections is not None and self._pid == os.getpid():
+            self._connections.close()
+
     def _http(self) -> Connections:
         """A forked child must not share its parent's sockets, so it begins with none."""
         if self._connections is None or self._pid != os.getpid():
