@@ -19,7 +19,7 @@ import json
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -39,12 +39,14 @@ PATH = re.compile(r"\s*(payload|trace|tenant|steps\s*\.\s*[A-Za-z][\w-]*)((?:\s*
 CEL_PLACE = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*?)(?=\n \||\nERROR:| \[INVALID_ARGUMENT\]|$)", re.DOTALL)
 
 
-def check(source: str, *, known: Mapping[str, bool], boolean: bool = False) -> tuple[list[str], tuple[str, ...]]:
+def check(source: str, *, known: Mapping[str, bool], boolean: bool = False,
+          elsewhere: Collection[str] = ()) -> tuple[list[str], tuple[str, ...]]:
     """What is wrong with `source` (each text names its column), and the ids of the steps that it names.
 
     `known` has the steps that have completed by then, and whether each may have been skipped:
     such a step may be named only where the expression also asks `has(steps.<id>…)`.
-    With `boolean`, an expression that cannot give true or false is a problem.
+    With `boolean`, an expression that cannot give true or false is a problem. `elsewhere` has the ids
+    of all steps, for a better message.
     """
     if len(source) > MAX_SOURCE:
         return [f"the expression has {len(source)} characters; at most {MAX_SOURCE} are allowed"], ()
@@ -52,15 +54,15 @@ def check(source: str, *, known: Mapping[str, bool], boolean: bool = False) -> t
         return ["column 1: an expression stands here without `${ }`"], ()
     parsed = parse(source, known)
     problems = [f"column {column}: {message}" for column, message in parsed.problems]
-    problems += [_unknown(name, column, known) for name, column in parsed.unknown]
+    problems += [_unknown(name, column, known, elsewhere) for name, column in parsed.unknown]
     problems += [f"column {column}: step `{name}` may be skipped: ask has(steps.{name}.…) first, as in "
                  f"`has(steps.{name}.result) && steps.{name}.result…`"
                  for name, column in parsed.unguarded if known[name]]
     return problems or _compile_problems(parsed, boolean), parsed.steps
 
 
-def check_template(value: Json, *, known: Mapping[str, bool]) -> tuple[list[tuple[tuple[str | int, ...], str]],
-                                                                       tuple[str, ...]]:
+def check_template(value: Json, *, known: Mapping[str, bool],
+                   elsewhere: Collection[str] = ()) -> tuple[list[tuple[tuple[str | int, ...], str]], tuple[str, ...]]:
     """As `check`, for every `${…}` of a JSON value; each problem comes with the path to its text."""
     problems: list[tuple[tuple[str | int, ...], str]] = []
     names: dict[str, None] = {}
@@ -72,7 +74,7 @@ def check_template(value: Json, *, known: Mapping[str, bool]) -> tuple[list[tupl
             problems.append((path, f"column {unclosed + 1}: `${{` is not closed; write `$${{` if text is meant"))
         for piece in pieces:
             if isinstance(piece, Source):
-                found, steps = check(piece.text, known=known)
+                found, steps = check(piece.text, known=known, elsewhere=elsewhere)
                 problems += [(path, f"${{{piece.text}}}: {problem}") for problem in found]
                 names |= dict.fromkeys(steps)
     return problems, tuple(names)
@@ -134,7 +136,10 @@ def _texts(value: Json, path: tuple[str | int, ...]) -> Iterable[tuple[tuple[str
             yield from _texts(item, (*path, key))
 
 
-def _unknown(name: str, column: int, known: Mapping[str, bool]) -> str:
+def _unknown(name: str, column: int, known: Mapping[str, bool], elsewhere: Collection[str]) -> str:
+    if name in elsewhere:
+        return (f"column {column}: step `{name}` has not completed by then: it is this step, comes later, "
+                "runs in another branch, or is a block (name a step inside it)")
     near = difflib.get_close_matches(name, known, n=1)
     seen = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known) or 'no step'}"
     return f"column {column}: no step `{name}` has completed by then ({seen})"

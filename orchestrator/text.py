@@ -53,6 +53,16 @@ class Composed:
         """Where the key of the value at `path` stands; a list's element has none: where it begins."""
         return self.keys.get(path) or self.where(path)
 
+    def data_at(self, path: Path) -> Any:
+        """The value at `path`; none where the text has nothing there."""
+        value = self.data
+        for part in path:
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return value
+
     def problem(self, path: Path, message: str, hint: str | None = None, *, at_key: bool = False) -> Problem:
         line, column = self.key(path) if at_key else self.where(path)
         return Problem(message=message, file=self.file, line=line, column=column, hint=hint)
@@ -97,7 +107,7 @@ class _Yaml:
         data = None
         try:
             data = self._document(self._events())
-        except _Stop:
+        except _StopError:
             pass
         except yaml.YAMLError as error:
             self._syntax(error)
@@ -231,10 +241,10 @@ class _Yaml:
 
     def _stop(self, at: Position, message: str, hint: str | None) -> None:
         self._add(at, message, hint)
-        raise _Stop
+        raise _StopError
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     """Reading on would cost too much or make no sense."""
 
 

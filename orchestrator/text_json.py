@@ -43,12 +43,12 @@ def compose(text: str, *, max_depth: int, max_nodes: int) -> tuple[Any, dict[Pat
     data = None
     try:
         data = reader.document()
-    except _Syntax as error:
+    except _JsonError as error:
         reader.found(error.offset, f"not valid JSON: {error}", error.hint)
     return data, reader.values, reader.keys, reader.problems
 
 
-class _Syntax(Exception):
+class _JsonError(Exception):
     """The text cannot be read beyond this offset."""
 
     def __init__(self, message: str, offset: int, hint: str | None = None) -> None:
@@ -71,7 +71,7 @@ class _Json:
     def document(self) -> Any:
         data = self.value(())
         if self.peek():
-            raise _Syntax("there is more text after the end", self.offset)
+            raise _JsonError("there is more text after the end", self.offset)
         return data
 
     def peek(self) -> str:
@@ -83,7 +83,7 @@ class _Json:
         first = self.peek()
         self.values[path] = self.here()
         if len(path) > self.max_depth or len(self.values) > self.max_nodes:
-            raise _Syntax(f"more than {self.max_depth} levels or {self.max_nodes} values", self.offset)
+            raise _JsonError(f"more than {self.max_depth} levels or {self.max_nodes} values", self.offset)
         if first == "{":
             return self.object(path)
         if first == "[":
@@ -104,7 +104,7 @@ class _Json:
             value: str
             value, self.offset = scanstring(self.text, start + 1, True)
         except json.JSONDecodeError as error:
-            raise _Syntax(error.msg, error.pos) from error
+            raise _JsonError(error.msg, error.pos) from error
         if any("\ud800" <= character <= "\udfff" for character in value):
             self.found(start, "half of a surrogate pair is not a character")
         return value
@@ -116,7 +116,7 @@ class _Json:
                 return value
         match = NUMBER.match(self.text, self.offset)
         if not match:
-            raise _Syntax(*self.unexpected())
+            raise _JsonError(*self.unexpected())
         start, self.offset = self.offset, match.end()
         return self.number(match, start)
 
@@ -161,11 +161,11 @@ class _Json:
 
     def member(self, path: Path, items: dict[str, Any]) -> None:
         if self.peek() != '"':
-            raise _Syntax(*self.unexpected())
+            raise _JsonError(*self.unexpected())
         start, at = self.offset, self.here()
         key = self.string()
         if self.peek() != ":":
-            raise _Syntax(f'"{key}" must be followed by a colon', self.offset)
+            raise _JsonError(f'"{key}" must be followed by a colon', self.offset)
         self.offset += 1
         if key in items:
             self.found(start, f"duplicate key `{key}`", "remove one of the two")
@@ -177,6 +177,6 @@ class _Json:
     def ends(self, closing: str) -> bool:
         separator = self.peek()
         if separator not in (",", closing):
-            raise _Syntax(f"a `,` or `{closing}` is expected", self.offset)
+            raise _JsonError(f"a `,` or `{closing}` is expected", self.offset)
         self.offset += 1
         return separator == closing
