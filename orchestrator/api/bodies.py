@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any, NoReturn
 
-from flask import Request, request
+from flask import Request, current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from orchestrator.errors import BadRequest, TooLarge
@@ -30,14 +30,18 @@ class StrictRequest(Request):
 
 def body_text(request: Request, limit: int | None = None) -> str:
     """The body as UTF-8 text. `limit` in bytes; none: the application's. Raises TooLarge, BadRequest."""
-    if limit is not None:
-        request.max_content_length = limit
+    most = limit or current_app.config["MAX_CONTENT_LENGTH"]
+    # One more than may be: werkzeug cuts a chunked body at its limit in silence, and half a definition may be valid.
+    request.max_content_length = most + 1
     try:
-        return request.get_data(parse_form_data=False).decode()
-    except RequestEntityTooLarge as error:
-        raise TooLarge(f"The body is larger than {request.max_content_length} bytes.") from error
+        data = request.get_data(parse_form_data=False)
+        if len(data) <= most:
+            return data.decode()
+    except RequestEntityTooLarge:
+        pass
     except UnicodeDecodeError as error:
         raise BadRequest(f"The body is not UTF-8 text: byte {error.start} cannot be read.") from error
+    raise TooLarge(f"The body is larger than {most} bytes.")
 
 
 def parse_json(text: str) -> Any:
