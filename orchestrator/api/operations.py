@@ -12,7 +12,7 @@ from orchestrator import engine
 from orchestrator.api import models as m
 from orchestrator.api.auth import caller
 from orchestrator.api.context import system
-from orchestrator.api.problems import RETRY_AFTER
+from orchestrator.api.problems import RETRY_AFTER, ProblemDocument, respond
 
 routes = APIBlueprint("operations", __name__, abp_responses=m.COMMON,
                       abp_tags=[Tag(name="operations", description="For whoever runs the servers")])
@@ -25,11 +25,15 @@ def healthz() -> dict[str, Any]:
     return {"ok": True}
 
 
-@routes.get("/readyz", responses={200: m.HealthAnswer})
-def readyz() -> tuple[dict[str, Any], int, dict[str, str]]:
+@routes.get("/readyz", responses={200: m.HealthAnswer, 503: m.problem_response("What does not answer is false")})
+def readyz() -> dict[str, Any] | Response:
     """Database and broker answer: 200; else 503, and which of them does not."""
     found = engine.ready(system())
-    return (found, 200, {}) if found["ok"] else (found, 503, {"Retry-After": RETRY_AFTER})
+    if found["ok"]:
+        return found
+    silent = ", ".join(name for name in ("database", "broker") if not found[name])
+    return respond(ProblemDocument(status=503, kind="not-ready", title="Not ready", members=found,
+                                   detail=f"No answer from: {silent}.", headers={"Retry-After": RETRY_AFTER}))
 
 
 @routes.get("/metrics", responses={200: METRICS})
