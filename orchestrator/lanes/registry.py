@@ -140,7 +140,7 @@ class _Reading:
 
     def _values(self, path: tuple[str, ...], name: str, given: dict[str, Any]) -> dict[str, Any]:
         transport = given.get("transport")
-        if transport not in TRANSPORTS:
+        if not isinstance(transport, str) or transport not in TRANSPORTS:
             self._bad_transport(path, transport)
             return {}
         fields = COMMON | TRANSPORTS[transport]

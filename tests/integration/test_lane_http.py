@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.message import Message
 from email.parser import BytesParser
+from pathlib import Path
 
 import pytest
 from urllib3.util.wait import wait_for_read
@@ -37,7 +40,8 @@ class Seen:
 class Service:
     """Reads each request whole, keeps it, and lets `behave` write whatever it likes."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self._context = context
         self.seen: list[Seen] = []
         self.behave: Behaviour = answer(b"200 OK", b"{}")
         self.stopped = threading.Event()
@@ -62,6 +66,12 @@ class Service:
                 self._threads.append(thread)
 
     def _serve(self, connection: socket.socket, number: int) -> None:
+        if self._context:
+            try:
+                connection = self._context.wrap_socket(connection, server_side=True)
+            except OSError:
+                connection.close()
+                return
         with connection, connection.makefile("rb") as reader, suppress(OSError):
             connection.settimeout(10)
             while line := reader.readline():
@@ -314,6 +324,39 @@ def test_a_failed_tls_handshake_was_not_sent(service: Service) -> None:
     reply = registry.caller({}).call(lane, replace(CALL, timeout=0.5))
     assert reply.outcome == "not_sent"
     assert Connections()._context.verify_mode == ssl.CERT_REQUIRED
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 that nobody trusts yet, and its key, in one file."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl makes the certificate: install it to test TLS")
+    path = tmp_path / "both.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2",
+                    "-keyout", path, "-out", tmp_path / "certificate.pem"], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + (tmp_path / "certificate.pem").read_bytes())
+    return path
+
+
+def test_tls_is_used_where_the_certificate_is_trusted_and_nothing_is_sent_where_not(
+        certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    service = Service(context)
+    try:
+        lane = Lane(name="achSvc", transport="http", url=f"https://127.0.0.1:{service.port}", idempotency="key")
+        untrusted = service.caller.call(lane, CALL)
+        assert untrusted.outcome == "not_sent"
+        assert "certificate verify failed" in (untrusted.error or "")
+        assert service.seen == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        service.caller = registry.caller({})
+        assert [service.caller.call(lane, CALL).outcome for _ in range(2)] == ["done", "done"]
+        service.behave = drip(service, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        assert "within 0.3 s" in (service.caller.call(lane, replace(CALL, timeout=0.3)).error or "")
+    finally:
+        service.stop()
 
 
 def drip(service: Service, head: bytes) -> Behaviour:
