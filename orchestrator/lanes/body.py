@@ -10,6 +10,7 @@ from orchestrator.errors import Json
 
 LARGEST = 1_000_000  # bytes
 DEEPEST = 64  # objects and lists inside each other
+LONGEST_WAIT = 86_400.0  # seconds that a lane may ask to be left alone
 ERROR_LENGTH = 2_000  # characters of an error text that are kept
 
 
@@ -71,6 +72,13 @@ def _check_text(text: str) -> None:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def wait(seconds: Any) -> float | None:
+    """Seconds that a lane asks to be left alone, bounded; none where what it said is no such number."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        return None
+    return float(min(seconds, LONGEST_WAIT))
 
 
 def printable(text: str) -> str:

@@ -26,7 +26,6 @@ from orchestrator.lanes.connections import Connection, Connections, Deadline
 
 BUSY = frozenset({429, 503})  # the service says that it did nothing
 DOUBTFUL = frozenset({408, 425})  # with 5xx: it may have been done
-LONGEST_WAIT = 86_400.0  # seconds of Retry-After that are believed
 SHOWN = 300  # characters of a body that an error text shows
 
 
@@ -210,12 +209,12 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     """
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
-        return min(float(text[:12]), LONGEST_WAIT)
+        return body.wait(int(text[:12]))
     until = _http_date(text)
     if until is None:
         return None
     since = _http_date(headers.get("Date", "")) or now or datetime.now(UTC)
-    return min(max((until - since).total_seconds(), 0.0), LONGEST_WAIT)
+    return body.wait(max((until - since).total_seconds(), 0.0))
 
 
 def _http_date(text: str) -> datetime | None:

@@ -1,6 +1,8 @@
 """Local lanes: an operation is a public function of the lane's module, `(Call) -> JSON`.
 
-What such a module imports from here: `LATER`, `Rejected`, `Refused`.
+What such a module imports from here: `LATER`, `Rejected`, `Refused`. It runs in the worker's own
+thread and cannot be interrupted: `Call.timeout` tells it how long it has, in seconds, and one that
+takes longer loses its lease.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def call(lane: Lane, call: Call) -> Reply:
     except Rejected as error:
         return Reply(outcome="rejected", error=_message(error))
     except Refused as error:
-        return Reply(outcome="refused", error=_message(error), retry_after=error.retry_after)
+        return Reply(outcome="refused", error=_message(error), retry_after=body.wait(error.retry_after))
     except Exception as error:  # noqa: BLE001  # anything may have been done before it was raised
         return Reply(outcome="uncertain", error=body.described(error))
     return _done(output)

@@ -50,7 +50,7 @@ def load(path: str | Path) -> Mapping[str, Lane]:
     reading = _Reading(composed)
     lanes = reading.lanes()
     if reading.problems:
-        raise Invalid(reading.problems)
+        raise Invalid(sorted(reading.problems, key=lambda problem: (problem.line or 0, problem.column or 0)))
     return MappingProxyType(lanes)
 
 

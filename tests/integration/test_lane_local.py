@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,7 @@ def later(call): return LATER
 def reject(call): raise Rejected("no such account")
 def reject_silently(call): raise Rejected
 def refuse(call): raise Refused("busy", retry_after=2.5)
+def refuse_oddly(call): raise Refused("busy", retry_after=float(call.payload["wait"]))
 def divide(call): return 1 / 0
 def nul(call): raise ValueError("a \\0 and \\ud800")
 def long(call): raise ValueError("x" * 100_000)
@@ -79,10 +81,10 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
     monkeypatch.syspath_prepend(str(tmp_path))
     lane = Lane(name="testSvc", transport="local", module=MODULE)
 
-    def call(operation: str) -> Reply:
+    def call(operation: str, payload: Any = None) -> Reply:
         return registry.caller({"testSvc": lane}).call(lane, Call(
             tenant="city", trace="0" * 32, step="s", lane="testSvc", operation=operation, key="k:s:g1:do", attempt=3,
-            payload={"fee": 75}, input={"amount": 1}, timeout=1))
+            payload=payload or {"fee": 75}, input={"amount": 1}, timeout=1))
 
     yield call
     sys.modules.pop(MODULE, None)
@@ -112,6 +114,11 @@ def test_rejected_is_final_and_says_why(call: Calls) -> None:
 
 def test_refused_did_nothing_and_says_when_to_come_back(call: Calls) -> None:
     assert call("refuse") == Reply(outcome="refused", error="busy", retry_after=2.5)
+
+
+@pytest.mark.parametrize(("wait", "believed"), [("nan", None), ("-1", None), ("inf", 86_400.0), ("1e9", 86_400.0)])
+def test_a_wait_that_makes_no_sense_is_bounded(call: Calls, wait: str, believed: float | None) -> None:
+    assert call("refuse_oddly", {"wait": wait}).retry_after == believed
 
 
 @pytest.mark.parametrize(("operation", "said"), [

@@ -99,9 +99,9 @@ def test_all_problems_are_listed_with_their_places(tmp_path: Path) -> None:
     """)
     assert found == [
         "2:20: unknown transport `htp` (did you mean `http`?)",
-        "3:26: unknown key `idempotancy` (did you mean `idempotency`?)",
         ("3:3: lane `two` must say its `idempotency`: HTTP lanes must say which (key: it honours Idempotency-Key; "
          "query: it can be asked for a key; safe: it has no effect; none: it can do neither)"),
+        "3:26: unknown key `idempotancy` (did you mean `idempotency`?)",
         "4:41: `idempotency`: 'maybe' is not one of them; known: key, query, safe, none",
         "4:53: `url`: 'ftp://three' is not an address such as http://ach.internal/",
         "4:77: `timeout`: '10' is not a duration such as 500ms, 10s, 5m, 48h, 2d or PT48H",

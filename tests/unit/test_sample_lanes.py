@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator import loader
 from orchestrator.lane import Call, Reply, result_of
 from orchestrator.lanes import registry
 from orchestrator.text import compose
@@ -122,6 +124,27 @@ def test_processes_that_call_at_once_lose_nothing_and_repeat_nothing() -> None:
     receipts = {output["result"]["charge"] for output in outputs}
     assert len(receipts) == 3 * 5 + 1
     assert sorted(entries()) == [("charge", 100)] * 15 + [("charge", 200)]
+
+
+def _die_half_way() -> None:
+    asked = Call(tenant="city", trace=TRACE, step="step", lane="achSvc", operation="charge", key=f"{TRACE}:step:g1:do",
+                 attempt=1, payload={}, input={}, timeout=5)
+
+    def effect(db: sqlite3.Connection) -> None:
+        ach_svc._charge(db, asked, 7500)
+        os._exit(9)
+
+    ach_svc.LEDGER.once(asked, effect)
+
+
+def test_a_process_killed_between_effect_and_receipt_leaves_neither() -> None:
+    child = multiprocessing.get_context("spawn").Process(target=_die_half_way)
+    child.start()
+    child.join(30)
+    assert child.exitcode == 9
+    assert entries() == []
+    assert call("achSvc.charge", {"fee": 75}).outcome == "done"
+    assert entries() == [("charge", 7500)]
 
 
 def test_an_effect_that_fails_leaves_no_receipt() -> None:
@@ -238,6 +261,11 @@ def test_every_operation_that_a_workflow_names_exists(path: Path) -> None:
     for service in [service for step in steps for service in _services(step)]:
         reply = call(service, {}, callback_url="http://127.0.0.1/callbacks/t/s")
         assert reply.outcome == "done", f"{service}: {reply.error}"
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "workflows").iterdir()), ids=lambda path: path.name)
+def test_every_workflow_loads_with_the_repositorys_lanes(path: Path) -> None:
+    loader.load(path.read_text(encoding="utf-8"), file=str(path), lanes=LANES)
 
 
 @pytest.mark.parametrize(("sample", "last"), [("permit-renewal.json", "done"), ("permit-renewal-fails.json", "rejected")])
