@@ -1,0 +1,55 @@
+"""docker-compose.yml as far as it can be checked without Docker."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from orchestrator.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = [name for name, service in SERVICES.items() if "build" in service]
+
+
+def test_the_whole_stack_is_there() -> None:
+    assert set(SERVICES) == {"postgres", "rabbitmq", "upgrade", "worker", "beat", "web"}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_command_is_one_that_the_command_line_has(name: str) -> None:
+    from orchestrator.cli import main
+
+    group: click.Command = main
+    for word in SERVICES[name]["command"]:
+        assert isinstance(group, click.Group)
+        group = group.commands[word]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_environment_holds_settings_only(name: str) -> None:
+    known = {PREFIX + field.upper() for field in Settings.__dataclass_fields__}
+    assert set(SERVICES[name]["environment"]) <= known
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_whatever_keeps_running_says_whether_it_is_well(name: str) -> None:
+    assert "healthcheck" in SERVICES[name] or SERVICES[name]["restart"] == "no"
+
+
+def test_ports_are_published_on_loopback_only() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_no_password_stands_in_the_file() -> None:
+    secrets = re.findall(r"(?:PASSWORD|PASS|SECRET): (.*)", (ROOT / "docker-compose.yml").read_text())
+    assert secrets
+    assert all(secret.startswith("${") for secret in secrets)
