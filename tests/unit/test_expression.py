@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -12,7 +13,6 @@ from hypothesis import strategies as st
 from orchestrator import expression
 from orchestrator.definition import Expression, Template
 from orchestrator.errors import ExpressionError
-import contextlib
 
 KNOWN = {"a": False, "up-load": False, "up_load": False, "in": False, "maybe": True}
 
