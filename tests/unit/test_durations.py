@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.durations import seconds
@@ -35,6 +35,7 @@ def test_months_are_refused_because_their_length_varies() -> None:
         seconds("P1M")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_raises_anything_but_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):

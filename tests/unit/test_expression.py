@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import expression
@@ -85,6 +85,7 @@ def test_whole_numbers_pass_through_whatever_their_length() -> None:
     assert rendered({"id": "${payload.huge}"}) == {"id": 2**70}
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
                     | st.text(st.characters(exclude_categories=["Cs"])),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
@@ -192,6 +193,7 @@ def test_a_condition_gives_true_or_false() -> None:
         expression.truth(Expression(source="payload.fee"), CONTEXT)
 
 
+@settings(deadline=None)
 @given(st.text() | st.text("steps.ahu-p()[]{}'\"`\\/+!?:&|<>=, 019\n", max_size=40))
 def test_any_source_is_checked_and_evaluated_without_surprise(source: str) -> None:
     problems, steps = expression.check(source, known=KNOWN)
@@ -227,6 +229,7 @@ def test_a_template_with_hundreds_of_places_is_refused() -> None:
     assert "more than 200" in problems[0][1]
 
 
+@settings(deadline=None)
 @given(st.text("${}$'\"a \\{", max_size=30))
 def test_any_template_is_checked_and_rendered_without_surprise(text: str) -> None:
     problems, steps = expression.check_template(text, known={})

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -359,6 +359,7 @@ def found_in(text: str) -> tuple[Problem, ...]:
     return ()
 
 
+@settings(deadline=None)
 @given(st.text() | ANY.map(json.dumps) | st.lists(STEP).map(lambda items: json.dumps({"id": "x", "steps": items})))
 def test_any_text_is_a_definition_or_invalid(text: str) -> None:
     assert all(found.line and found.column for found in found_in(text))
@@ -384,6 +385,7 @@ def numbered(items: list[dict[str, Any]], ids: list[str]) -> list[dict[str, Any]
     return written
 
 
+@settings(deadline=None)
 @given(sequences())
 def test_walking_a_definition_meets_its_steps_as_they_are_written(items: list[dict[str, Any]]) -> None:
     ids: list[str] = []

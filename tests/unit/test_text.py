@@ -46,6 +46,7 @@ def test_json_values_know_where_they_stand() -> None:
     assert composed.key(("a", 1, "b")) == (3, 3)
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_json_reads_as_python_reads_it(value: Any) -> None:
     for indent in (None, 2):
@@ -60,7 +61,7 @@ def found_in(text: str, file: str) -> tuple[Problem, ...]:
     return ()
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.text() | st.text("{}[]:,-'\"#&*!|>%@` \n\tab01.~<\\", max_size=60), st.sampled_from(["x.yaml", "x.json"]))
 def test_any_text_is_read_or_refused_with_a_place(text: str, file: str) -> None:
     assert all(problem.line and problem.column and problem.message for problem in found_in(text, file))
