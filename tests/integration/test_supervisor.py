@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import embedded_postgres
+from tests import servers
 from tests.processes import gone, wait_until
 
 pytestmark = pytest.mark.integration
@@ -41,6 +43,13 @@ import functools, os, pathlib, sys
 from orchestrator.child import Child
 from orchestrator.supervisor import supervise
 folder = pathlib.Path(sys.argv[1])
+def servers():
+    from orchestrator import embedded
+    prepared = [embedded.prepare_postgres(folder, durable=False), embedded.prepare_broker(folder)]
+    (folder / "url").write_text(prepared[0].url)
+    claims.extend(server.claim for server in prepared)
+    return [server.child for server in prepared]
+claims = []
 def stand_in(name, *more, **how):
     argv = (sys.executable, "-c", pathlib.Path(sys.argv[2]).read_text(), name, str(folder), *more)
     return Child(name=name, argv=argv, ready=lambda: (folder / name).exists(), **how)
@@ -163,6 +172,24 @@ def test_children_that_others_need_are_stopped_after_them(tmp_path: Path) -> Non
         running.says("all ready")
         assert running.stop() == 0
     assert (tmp_path / "stopped").read_text().split() == ["client", "server"]
+
+
+def test_a_killed_postgres_comes_back_where_it_was_and_goes_with_the_stack() -> None:
+    with servers.data_directory() as folder, stack(folder, "*servers()") as running:
+        running.says("all ready")
+        url = (folder / "url").read_text()
+        server = embedded_postgres.holder(cluster_of(folder) / "postmaster.pid")
+        assert server is not None
+        os.kill(server, signal.SIGKILL)
+        wait_until(lambda: gone(server))
+        wait_until(lambda: embedded_postgres.answers(url))
+        assert running.stop() == 0
+        assert not embedded_postgres.answers(url)
+        assert not (cluster_of(folder) / "postmaster.pid").exists()  # a clean shutdown removes it
+
+
+def cluster_of(folder: Path) -> Path:
+    return embedded_postgres.place(folder, embedded_postgres.service_user()) / "postgres"
 
 
 def test_a_child_is_started_when_the_one_before_it_is_ready(tmp_path: Path) -> None:
