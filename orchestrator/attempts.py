@@ -173,9 +173,14 @@ def after_failure(instance: Instance, row: Row, reason: str) -> None:
         compensation.fall(instance, compensation.FAILED, reason)
 
 
-def doubt(instance: Instance, row: Row, *, reason: str, error: str | None) -> None:
-    """Its effect is uncertain on a lane that can neither be asked nor repeated: a person has to tell."""
-    instance.move(row, "doubt", reason=reason, error=error, uncertain=True)
+def doubt(instance: Instance, row: Row, *, reason: str, error: str | None, over: bool = False) -> None:
+    """Its effect is uncertain on a lane that can neither be asked nor repeated: a person has to tell.
+
+    `over`: the attempt itself has come back. A lost one may still be running, so its limit stands, and a person's
+    verdict waits for that.
+    """
+    limit = None if over else row.limit_until
+    instance.move(row, "doubt", reason=reason, error=error, uncertain=True, lease_until=None, limit_until=limit)
 
 
 def lose(instance: Instance, row: Row, *, idempotency: Idempotency, losses: int) -> None:

@@ -67,7 +67,7 @@ class Instance:
         """Take a row along one edge of the table, and write the history entry."""
         state = states.target(verb, row.state)
         changes.setdefault("reason", None)
-        moved = replace(row, state=state, **self._stamps(verb, state), **changes)
+        moved = replace(row, state=state, **(self._stamps(state) | changes))
         self._rows[row.key] = moved
         if self._is_shown(row.step):
             self._record(moved, verb)
@@ -78,11 +78,11 @@ class Instance:
         self._rows[row.key] = replace(row, **changes)
         return self._rows[row.key]
 
-    def _stamps(self, verb: str, state: str) -> dict[str, Any]:
+    def _stamps(self, state: str) -> dict[str, Any]:
         stamps: dict[str, Any] = {}
         if state in states.CLAIMABLE:
             stamps["ready_at"] = self.now
-        if state != states.RUNNING and verb != "doubt":  # a doubtful attempt may still be running: its limit stands
+        if state != states.RUNNING:
             stamps |= {"lease_until": None, "limit_until": None}
         if state not in states.ACTIVE:
             stamps |= {"ended_at": self.now, "done_seq": self._next_seq}

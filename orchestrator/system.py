@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import secrets
+import socket
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from os import getpid
+from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.lane import Call, Lane, Reply
 from orchestrator.settings import Settings
+from orchestrator.store.database import Database
+from orchestrator.store.definitions import Plans
+from orchestrator.tokens import Tokens
 
 if TYPE_CHECKING:
-    from orchestrator.store.database import Database
+    from celery import Celery
 
 
-@dataclass(frozen=True, kw_only=True)
+class Caller(Protocol):
+    """Makes one attempt at a lane; never raises for what a lane does."""
+
+    def call(self, lane: Lane, call: Call) -> Reply: ...
+
+    def ask(self, lane: Lane, call: Call) -> Reply:
+        """`query` lanes: what became of this key? The outcome `not_sent` says that it never arrived."""
+        ...
+
+
+def process_name() -> str:
+    """Names a process for as long as anybody may remember it; a process id alone is used again."""
+    return f"{socket.gethostname()}:{getpid()}:{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)  # one a process: compared by identity
 class System:
     settings: Settings
-    database: "Database"
+    database: Database
     lanes: Mapping[str, Lane]
-    call: Callable[[Lane, Call], Reply]  # one attempt; never raises for what a lane does
-    ask: Callable[[Lane, Call], Reply]  # `query` lanes: what became of this key? not_sent = it never arrived
+    plans: Plans
+    caller: Caller
+    tokens: Tokens
+    app: Celery
+    worker: str = field(default_factory=process_name)
+    stopping: threading.Event = field(default_factory=threading.Event)  # set: leave the next step to others
+    chance: Callable[[], float] = field(default=lambda: secrets.randbelow(1 << 30) / (1 << 30))

@@ -144,6 +144,11 @@ class HealthAnswer(Wire):
     ok: bool
 
 
+class ReadyAnswer(HealthAnswer):
+    database: bool
+    broker: bool
+
+
 class ProblemError(Wire):
     message: str
     line: int | None

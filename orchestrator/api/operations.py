@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.models.tag import Tag
@@ -13,6 +14,8 @@ from orchestrator.api import models as m
 from orchestrator.api.auth import caller
 from orchestrator.api.context import system
 from orchestrator.api.problems import RETRY_AFTER, ProblemDocument, respond
+
+log = structlog.get_logger(__name__)
 
 routes = APIBlueprint("operations", __name__, abp_responses=m.COMMON,
                       abp_tags=[Tag(name="operations", description="For whoever runs the servers")])
@@ -25,15 +28,18 @@ def healthz() -> dict[str, Any]:
     return {"ok": True}
 
 
-@routes.get("/readyz", responses={200: m.HealthAnswer, 503: m.problem_response("What does not answer is false")})
+@routes.get("/readyz", responses={200: m.ReadyAnswer, 503: m.problem_response("What does not answer is false")})
 def readyz() -> dict[str, Any] | Response:
     """Database and broker answer: 200; else 503, and which of them does not."""
     found = engine.ready(system())
     if found["ok"]:
-        return found
-    silent = ", ".join(name for name in ("database", "broker") if not found[name])
-    return respond(ProblemDocument(status=503, kind="not-ready", title="Not ready", members=found,
-                                   detail=f"No answer from: {silent}.", headers={"Retry-After": RETRY_AFTER}))
+        return {"ok": True, "database": True, "broker": True}
+    log.error("not ready", **found)  # why: an address or a user's name is not for everybody who may ask
+    answering = {name: found[name] == "ok" for name in ("database", "broker")}
+    silent = " and the ".join(name for name, answers in answering.items() if not answers)
+    return respond(ProblemDocument(status=503, kind="not-ready", title="Not ready", members={"ok": False, **answering},
+                                   detail=f"No answer from the {silent}; the log says why.",
+                                   headers={"Retry-After": RETRY_AFTER}))
 
 
 @routes.get("/metrics", responses={200: METRICS})

@@ -1,0 +1,162 @@
+"""One attempt of a leg, outside any transaction: evaluate, ask where one must, check the lease, send."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from orchestrator import expression, states
+from orchestrator.attempts import Attempt
+from orchestrator.definition import BranchesStep, ServiceStep, Template
+from orchestrator.errors import ExpressionError
+from orchestrator.lane import Call, Lane, Reply, result_of
+from orchestrator.plan import Plan
+from orchestrator.store import due, instances
+from orchestrator.system import System
+from orchestrator.tokens import Wait
+
+TRUST_LEASE = 1.0  # seconds after the claim within which the lease need not be looked up again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """Its condition is false."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A block whose condition is true, or that has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waits:
+    """A pause that tells nobody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inexpressible:
+    """An expression of it cannot be evaluated."""
+
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overdue:
+    """Its budget was used up before anything was sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """Its lease ran out before the send: somebody else has it now."""
+
+
+Result: TypeAlias = Reply | Skipped | Opened | Waits | Inexpressible | Overdue | Lost
+
+
+def lane_of(system: System, service: str | None) -> Lane | None:
+    return system.lanes.get(service.partition(".")[0]) if service else None
+
+
+def names_of(plan: Plan, attempt: Attempt) -> tuple[str, ...]:
+    """The steps whose results an attempt needs."""
+    if attempt.phase == "do":
+        return plan.needs[attempt.step]
+    compensation = plan.service(attempt.step).compensation
+    named = compensation.input.steps if compensation and compensation.input else ()
+    return (*named, attempt.step)
+
+
+def contexts(system: System, plan: Plan, attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
+    """What each attempt's expressions may name: payload, earlier steps, trace, tenant."""
+    ids = sorted({attempt.instance for attempt in attempts})
+    steps = sorted({name for attempt in attempts for name in names_of(plan, attempt)})
+    with system.database.transaction() as connection:
+        payloads = instances.payloads(connection, ids)
+        outputs = instances.outputs(connection, ids, steps) if steps else {}
+    return [_context(attempt, payloads[attempt.instance], outputs.get(attempt.instance, {})) for attempt in attempts]
+
+
+def _context(attempt: Attempt, payload: Any, outputs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    known = {name: _known(told) for name, told in outputs.items() if told["state"] != states.SKIPPED}
+    return {"payload": payload, "steps": known, "trace": attempt.instance, "tenant": attempt.tenant}
+
+
+def _known(told: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "result": result_of(told["output"]), "output": told["output"], "status": told["state"],
+        "error": told["error"], "decision": told["decision"],
+    }  # fmt: skip
+
+
+def perform(system: System, plan: Plan, attempt: Attempt, context: dict[str, Any]) -> Result:
+    """Carry out one claimed attempt. Raises nothing for what a definition or a lane does."""
+    claimed = time.monotonic()
+    step = plan.place(attempt.step).step
+    try:
+        if attempt.phase == "do" and step.when is not None and not expression.truth(step.when, context):
+            return Skipped()
+        if isinstance(step, BranchesStep):
+            return Opened()
+        if attempt.service is None:
+            return Waits()
+        return _send(system, step, attempt, context, claimed)
+    except ExpressionError as error:
+        return Inexpressible(error=str(error))
+
+
+def _send(system: System, step: ServiceStep, attempt: Attempt, context: dict[str, Any], claimed: float) -> Result:
+    lane = lane_of(system, attempt.service)
+    if lane is None:
+        return Reply(outcome="not_sent", error=f"{attempt.service}: this lane is not in the services file")
+    timeout = _time_left(lane, attempt, claimed)
+    if timeout <= 0:
+        return Overdue()
+    call = _call(system, step, attempt, context, timeout)
+    if attempt.uncertain and lane.idempotency == "query":
+        asked = system.caller.ask(lane, call)
+        if asked.outcome != "not_sent":
+            return asked
+    if not _still_holds(system, attempt, claimed):
+        return Lost()
+    return system.caller.call(lane, call)
+
+
+def _time_left(lane: Lane, attempt: Attempt, claimed: float) -> float:
+    if attempt.budget_until is None:
+        return lane.timeout
+    left = (attempt.budget_until - attempt.now).total_seconds() - (time.monotonic() - claimed)
+    return min(lane.timeout, left)
+
+
+def _still_holds(system: System, attempt: Attempt, claimed: float) -> bool:
+    """A process that was stopped and woken must not send what another has taken over."""
+    if time.monotonic() - claimed < TRUST_LEASE:
+        return True
+    with system.database.transaction() as connection:
+        return due.holds(connection, instance=attempt.instance, step=attempt.step, phase=attempt.phase,
+                         attempt=attempt.attempt)  # fmt: skip
+
+
+def _call(system: System, step: ServiceStep, attempt: Attempt, context: dict[str, Any], timeout: float) -> Call:
+    lane, _, operation = (attempt.service or "").partition(".")
+    is_undo = attempt.phase == "undo"
+    done = context["steps"].get(attempt.step, {})
+    wait = Wait(trace=attempt.instance, step=attempt.step, phase=attempt.phase, generation=attempt.generation)
+    return Call(
+        tenant=attempt.tenant, trace=attempt.instance, step=attempt.step, lane=lane, operation=operation,
+        key=attempt.key, attempt=attempt.attempt, payload=context["payload"],
+        input=_input(step, context, is_undo=is_undo), timeout=timeout,
+        callback_url=system.tokens.url(system.settings.base_url, wait),
+        result=done.get("result") if is_undo else None, undo=is_undo,
+    )  # fmt: skip
+
+
+def _input(step: ServiceStep, context: dict[str, Any], *, is_undo: bool) -> Any:
+    template: Template | None = step.input
+    if is_undo:
+        template = step.compensation.input if step.compensation else None
+    return expression.render(template, context) if template else context["payload"]
+
+

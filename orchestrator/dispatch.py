@@ -1,0 +1,125 @@
+"""The dispatcher: publishes what is READY, after the commit that made it so. The READY row is the outbox.
+
+A crash between marking a row as published and the publish itself loses the message, not the work: the sweep takes
+the mark away again (`due.REPUBLISH`). A message sent twice finds nothing to claim.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import groupby
+
+import psycopg
+from celery.canvas import Signature
+from sqlalchemy.exc import SQLAlchemyError
+
+from orchestrator import canvas
+from orchestrator.store import due
+from orchestrator.store.due import Ready
+from orchestrator.store.transitions import READY_CHANNEL
+from orchestrator.system import System
+
+BATCH = 500  # rows a round
+WAVE = 50  # instances a message, at most
+MESSAGES = 32  # a round that fits into so many messages sends one for each instance
+IDLE = 1.0  # seconds between two looks when nobody notifies; also how soon a broken connection is tried again
+
+log = logging.getLogger(__name__)
+
+
+def dispatch(system: System) -> int:
+    """Publish one round of what is READY. Returns how many steps; go round again while it is not zero."""
+    with system.database.transaction() as connection:
+        ready = due.claim_for_publishing(connection, window=system.settings.window, limit=BATCH)
+    waves = list(_waves(ready))
+    for sent, wave in enumerate(waves):
+        try:
+            _publish(system, wave)
+        except Exception:
+            _unpublish(system, [row for left in waves[sent:] for row in left])
+            raise
+    return len(ready)
+
+
+def _waves(ready: list[Ready]) -> Iterator[list[Ready]]:
+    """Rows that one message can carry: of one tenant, version, step, phase and queue."""
+    size = max(1, min(WAVE, len(ready) // MESSAGES))
+    for key, rows in groupby(sorted(ready, key=_position), key=_position):
+        yield from _chunks(list(rows), 1 if key[-1] else size)
+
+
+def _position(row: Ready) -> tuple[str, str, str, str, str, bool]:
+    return row.tenant, row.version_id, row.step, row.phase, row.queue, row.alone
+
+
+def _chunks(rows: list[Ready], size: int) -> Iterator[list[Ready]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _publish(system: System, wave: list[Ready]) -> None:
+    first, ids = wave[0], [row.instance_id for row in wave]
+    if first.phase == "undo":
+        message = canvas.compensation(system.app, first.version_id, first.step, first.queue)
+    else:
+        message = _canvas(system, first.version_id, first.step)
+    message.apply_async((ids,), queue=first.queue, retry=False, ignore_result=True)
+
+
+@lru_cache(maxsize=1024)
+def _canvas(system: System, version: str, start: str) -> Signature:
+    """Building a canvas costs more than sending it, and it is the same for every wave."""
+    return canvas.compile(system.app, system.plans(version), version, start)
+
+
+def _unpublish(system: System, rows: list[Ready]) -> None:
+    """The broker did not take them: another round will."""
+    with system.database.transaction() as connection:
+        due.unpublish(connection, [(row.instance_id, row.step, row.phase) for row in rows])
+
+
+class Dispatcher:
+    """A thread that waits for notifications, and for what will be due."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._listen()
+            except (psycopg.Error, SQLAlchemyError) as error:
+                log.warning("the dispatcher has lost the database and tries again: %s", error)
+                self._stop.wait(IDLE)
+
+    def _listen(self) -> None:
+        with self._system.database.listen(READY_CHANNEL) as connection:
+            while not self._stop.is_set():
+                pause = self._rounds()
+                for _ in connection.notifies(timeout=pause, stop_after=1):
+                    pass
+
+    def _rounds(self) -> float:
+        """Dispatch until there is nothing left; returns the seconds until something may be due."""
+        try:
+            while dispatch(self._system) and not self._stop.is_set():
+                pass
+        except (psycopg.Error, SQLAlchemyError):
+            raise
+        except Exception as error:  # whatever the broker's client raises: the rows are unpublished again
+            log.warning("the broker did not take a message; trying again: %s", error)
+            self._stop.wait(IDLE)
+        with self._system.database.transaction() as connection:
+            next_due = due.seconds_to_next(connection)
+        return IDLE if next_due is None else max(0.005, min(IDLE, next_due))

@@ -1,0 +1,54 @@
+"""The life of a worker process: its threads, and what happens when it is told to stop.
+
+Threads of ours, beside Celery's: the dispatcher, the sweep's timer, and the one that extends this process's leases.
+They start before the broker is reached, for they need it least when it is away.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import signals
+
+from orchestrator.dispatch import Dispatcher
+from orchestrator.sweep import Timer, extend_leases, sweep
+from orchestrator.system import System
+
+
+class Threads:
+    """What runs beside a worker's legs."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._dispatcher = Dispatcher(system)
+        self._sweeper = Timer("sweep", system.settings.sweep_every, lambda: sweep(system))
+        self._leases = Timer("leases", system.settings.lease / 4, lambda: extend_leases(system))
+
+    def start(self) -> None:
+        for thread in (self._leases, self._dispatcher, self._sweeper):
+            thread.start()
+
+    def stop(self) -> None:
+        """Called when the legs have ended, so that their leases were kept until then."""
+        for thread in (self._sweeper, self._dispatcher, self._leases):
+            thread.stop()
+        self._system.database.close()
+
+
+def attach(system: System) -> Threads:
+    """Tie the threads to the worker's signals."""
+    threads = Threads(system)
+
+    def begin(**_: Any) -> None:
+        threads.start()
+
+    def heed(**_: Any) -> None:
+        system.stopping.set()  # sent from the signal's frame: nothing more may be done here
+
+    def end(**_: Any) -> None:
+        threads.stop()
+
+    signals.worker_init.connect(begin, weak=False)
+    signals.worker_shutting_down.connect(heed, weak=False)
+    signals.worker_shutdown.connect(end, weak=False)
+    return threads

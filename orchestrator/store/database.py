@@ -1,0 +1,69 @@
+"""The connection to Postgres: one pool a process, and the migrations."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.engine import make_url
+
+MIGRATION_LOCK = 7_305_115  # any constant: one replica migrates, the others wait for it
+
+
+class Database:
+    """A pool of connections. Short transactions only: no connection is held across a call to a lane."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.url = url
+        self.engine: Engine = create_engine(
+            sqlalchemy_url(url), pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_timeout=30,
+            connect_args={"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5,
+                          "keepalives_count": 3, "tcp_user_timeout": 20_000, "application_name": "orchestrator"},
+        )  # fmt: skip
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        with self.engine.begin() as connection:
+            yield connection
+
+    def listen(self, channel: str) -> psycopg.Connection[tuple[object, ...]]:
+        """A connection of its own that listens; the caller closes it."""
+        connection = psycopg.connect(plain_url(self.url), autocommit=True, connect_timeout=5)
+        connection.execute(f"LISTEN {channel}")  # a constant of ours, never input
+        return connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def sqlalchemy_url(url: str) -> str:
+    return make_url(url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def plain_url(url: str) -> str:
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def upgrade(url: str) -> None:
+    """Bring the database to the newest schema; several replicas may do so at once."""
+    engine = create_engine(sqlalchemy_url(url))
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            command.upgrade(_alembic(connection), "head")
+    finally:
+        engine.dispose()
+
+
+def _alembic(connection: Connection) -> Config:
+    config = Config()
+    folder = importlib.resources.files("orchestrator.store") / "migrations"
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,125 @@
+"""Definition versions: immutable texts, and the plans made from them, kept per process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import uuid_utils
+from sqlalchemy import Connection, text
+
+from orchestrator import loader
+from orchestrator.definition import Definition
+from orchestrator.errors import NotFound, Problem
+from orchestrator.lane import DEFAULT_QUEUE, Lane
+from orchestrator.plan import Plan
+from orchestrator.store.database import Database
+
+COLUMNS = "id, tenant, workflow_id, version, title, text, created_at"
+NEWEST = text(
+    f"SELECT {COLUMNS} FROM definition_version WHERE tenant = :tenant AND workflow_id = :workflow_id"
+    " AND (CAST(:version AS int) IS NULL OR version = :version) ORDER BY version DESC LIMIT 1"
+)
+BY_ID = text("SELECT text FROM definition_version WHERE id = CAST(:id AS uuid)")
+VERSIONS = text("SELECT version FROM definition_version WHERE tenant = :tenant AND workflow_id = :workflow_id ORDER BY 1")
+INSERT = text(
+    "INSERT INTO definition_version (id, tenant, workflow_id, version, title, text)"
+    " VALUES (CAST(:id AS uuid), :tenant, :workflow_id, :version, :title, :text)"
+)
+# Two who save the same workflow at once take turns; the second then sees the first one's version.
+TURN = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+LIST = text("""
+SELECT DISTINCT ON (workflow_id) workflow_id, title, version, created_at FROM definition_version
+WHERE tenant = :tenant ORDER BY workflow_id, version DESC
+""")
+REFUSE = text("""
+INSERT INTO definition_refused (tenant, workflow_id, file, problems)
+VALUES (:tenant, :workflow_id, :file, CAST(:problems AS jsonb))
+ON CONFLICT (tenant, workflow_id) DO UPDATE SET file = excluded.file, problems = excluded.problems, refused_at = clock_now()
+""")
+ACCEPT = text("DELETE FROM definition_refused WHERE tenant = :tenant AND workflow_id = :workflow_id")
+REFUSED = text("SELECT workflow_id, problems FROM definition_refused WHERE tenant = :tenant")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    id: str
+    tenant: str
+    workflow_id: str
+    version: int
+    title: str | None
+    text: str
+    created_at: datetime
+
+
+class Plans:
+    """version id → plan. A version never changes, so what is kept is never stale."""
+
+    def __init__(self, database: Database, lanes: Mapping[str, Lane]) -> None:
+        self._database, self._lanes = database, lanes
+        self._kept: dict[str, Plan] = {}
+
+    def __call__(self, version_id: str) -> Plan:
+        return self._kept.get(version_id) or self.of_text(version_id, self._text(version_id))
+
+    def of_text(self, version_id: str, stored: str) -> Plan:
+        """The plan of a version whose text is at hand."""
+        if version_id not in self._kept:
+            self._kept[version_id] = Plan(loader.load(stored, lanes=self._lanes, strict=False), self.queue_of)
+        return self._kept[version_id]
+
+    def queue_of(self, lane: str) -> str:
+        return self._lanes[lane].queue if lane in self._lanes else DEFAULT_QUEUE
+
+    def _text(self, version_id: str) -> str:
+        with self._database.transaction() as connection:
+            stored: str | None = connection.execute(BY_ID, {"id": version_id}).scalar_one_or_none()
+        if stored is None:
+            raise NotFound(f"definition version {version_id} is not in the database")
+        return stored
+
+
+def find(connection: Connection, tenant: str, workflow_id: str, version: int | None = None) -> Version | None:
+    """The newest version, or the one asked for."""
+    values = {"tenant": tenant, "workflow_id": workflow_id, "version": version}
+    row = connection.execute(NEWEST, values).mappings().first()
+    return Version(**{**row, "id": row["id"].hex}) if row else None
+
+
+def save(connection: Connection, tenant: str, definition: Definition, source: str) -> tuple[Version, bool]:
+    """Store a new version unless the newest has the same text. Returns it, and whether it is new."""
+    connection.execute(TURN, {"name": f"{tenant}/{definition.id}"})
+    connection.execute(ACCEPT, {"tenant": tenant, "workflow_id": definition.id})
+    newest = find(connection, tenant, definition.id)
+    if newest is not None and newest.text == source:
+        return newest, False
+    values = {"id": uuid_utils.uuid7().hex, "tenant": tenant, "workflow_id": definition.id,
+              "version": newest.version + 1 if newest else 1, "title": definition.title, "text": source}  # fmt: skip
+    connection.execute(INSERT, values)
+    saved = find(connection, tenant, definition.id)
+    assert saved is not None, "it was inserted in this transaction"
+    return saved, True
+
+
+def versions(connection: Connection, tenant: str, workflow_id: str) -> list[int]:
+    return list(connection.execute(VERSIONS, {"tenant": tenant, "workflow_id": workflow_id}).scalars())
+
+
+def listed(connection: Connection, tenant: str) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(LIST, {"tenant": tenant}).mappings()]
+
+
+def refuse(connection: Connection, tenant: str, workflow_id: str, file: str, problems: Sequence[Problem]) -> None:
+    """Remember why a file in workflows/ was refused, until a good one of the same id comes."""
+    told = json.dumps([asdict(problem) for problem in problems])
+    values = {"tenant": tenant, "workflow_id": workflow_id, "file": file, "problems": told}
+    connection.execute(REFUSE, values)
+
+
+def refused(connection: Connection, tenant: str) -> dict[str, tuple[Problem, ...]]:
+    """Workflow id → the problems of its newest file."""
+    found = connection.execute(REFUSED, {"tenant": tenant})
+    return {row[0]: tuple(Problem(**problem) for problem in row[1]) for row in found}

@@ -1,0 +1,181 @@
+"""What is due: unpublished work, lost messages, expired leases, deadlines. Reads without locks.
+
+A sweep reads ids here, and the transition that follows locks and checks again; so everything here may be stale, and
+ten sweeps at once are harmless. Each statement names the index that serves it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from orchestrator.states import Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A step that a message has been promised for."""
+
+    instance_id: str
+    tenant: str
+    version_id: str
+    step: str
+    phase: Phase
+    queue: str
+    alone: bool
+
+
+# The tenants and queues that have something unpublished, one index probe each (a loose scan of step_unpublished).
+GROUPS = """
+RECURSIVE waiting AS (
+  (SELECT tenant, queue FROM step WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL
+   ORDER BY tenant, queue LIMIT 1)
+  UNION ALL
+  SELECT next.tenant, next.queue FROM waiting, LATERAL (
+    SELECT tenant, queue FROM step WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL
+      AND (tenant, queue) > (waiting.tenant, waiting.queue) ORDER BY tenant, queue LIMIT 1) next)
+"""
+
+# Round robin by tenant: the first of each, then the second of each …; no more than the window leaves room for.
+PUBLISH = text(f"""
+WITH {GROUPS},
+chosen AS (
+  SELECT s.instance_id, s.step, s.phase FROM waiting w
+  CROSS JOIN LATERAL (
+    SELECT count(*) AS flying FROM step WHERE state IN ('READY', 'RETRYING') AND published_at IS NOT NULL
+      AND tenant = w.tenant AND queue = w.queue) f
+  CROSS JOIN LATERAL (
+    SELECT s.instance_id, s.step, s.phase, row_number() OVER (ORDER BY s.ready_at) AS turn
+    FROM step s JOIN instance i ON i.id = s.instance_id AND i.suspended_at IS NULL
+    WHERE s.tenant = w.tenant AND s.queue = w.queue AND s.state IN ('READY', 'RETRYING')
+      AND s.published_at IS NULL AND (s.due_at IS NULL OR s.due_at <= clock_now())
+    ORDER BY s.ready_at LIMIT greatest(:window - f.flying, 0)) s
+  ORDER BY s.turn LIMIT :limit),
+locked AS MATERIALIZED (
+  SELECT s.instance_id, s.step, s.phase FROM step s JOIN chosen USING (instance_id, step, phase)
+  WHERE s.published_at IS NULL AND s.state IN ('READY', 'RETRYING') FOR NO KEY UPDATE OF s SKIP LOCKED)
+UPDATE step s SET published_at = clock_now() FROM locked l
+WHERE s.instance_id = l.instance_id AND s.step = l.step AND s.phase = l.phase
+RETURNING s.instance_id, s.tenant, s.version_id, s.step, s.phase, s.queue, s.alone
+""")
+
+UNPUBLISH = text("""
+UPDATE step s SET published_at = NULL
+FROM json_to_recordset(CAST(:rows AS json)) AS t(instance_id uuid, step text, phase text)
+WHERE s.instance_id = t.instance_id AND s.step = t.step AND s.phase = t.phase AND s.state IN ('READY', 'RETRYING')
+""")
+
+# How long until something that is not due yet will be: what the dispatcher may sleep. (step_unpublished)
+NEXT_DUE = text("""
+SELECT extract(epoch FROM min(due_at) - clock_now()) FROM step
+WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL AND due_at > clock_now()
+""")
+
+# Published long ago, and either overtaken by messages that were sent later and have been claimed (the watermark), or
+# in one of the queues that the broker says are empty. (step_published, step_claimed)
+FLYING_QUEUES = text("""
+SELECT DISTINCT queue FROM step WHERE state IN ('READY', 'RETRYING') AND published_at < clock_now()
+  - make_interval(secs => :grace)
+""")
+REPUBLISH = text("""
+UPDATE step s SET published_at = NULL WHERE (s.instance_id, s.step, s.phase) IN (
+  SELECT instance_id, step, phase FROM step
+  WHERE queue = :queue AND state IN ('READY', 'RETRYING') AND published_at < clock_now() - make_interval(secs => :grace)
+    AND (:empty OR published_at < (
+      SELECT published_at FROM step WHERE queue = :queue AND published_at IS NOT NULL
+        AND state NOT IN ('READY', 'RETRYING') ORDER BY published_at DESC LIMIT 1))
+  ORDER BY published_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED)
+""")
+
+LOST = text("""
+SELECT DISTINCT instance_id FROM (
+  SELECT instance_id FROM step WHERE state = 'RUNNING' AND lease_until < clock_now() ORDER BY lease_until LIMIT :limit) s
+""")
+OVERDUE = text("""
+SELECT DISTINCT instance_id FROM (
+  SELECT instance_id FROM step WHERE state = 'WAITING' AND due_at <= clock_now() ORDER BY due_at LIMIT :limit) s
+""")
+DEADLINES = text("""
+SELECT id FROM instance WHERE deadline_at <= clock_now() AND ended_at IS NULL AND outcome IS NULL
+ORDER BY deadline_at LIMIT :limit
+""")
+
+POSTPONE = text("""
+UPDATE step SET due_at = CASE WHEN state = 'WAITING' THEN clock_now() + make_interval(secs => :seconds) ELSE due_at END,
+  lease_until = CASE WHEN state = 'RUNNING' THEN clock_now() + make_interval(secs => :seconds) ELSE lease_until END
+WHERE instance_id = CAST(:id AS uuid)
+  AND (state = 'WAITING' AND due_at <= clock_now() OR state = 'RUNNING' AND lease_until < clock_now())
+""")
+
+EXTEND = text("""
+UPDATE step SET lease_until = clock_now() + make_interval(secs => :lease)
+WHERE worker = :worker AND state = 'RUNNING' AND lease_until > clock_now() AND limit_until > clock_now()
+""")
+HOLDS = text("""
+SELECT 1 FROM step WHERE instance_id = CAST(:id AS uuid) AND step = :step AND phase = :phase AND state = 'RUNNING'
+  AND attempt = :attempt AND lease_until > clock_now()
+""")
+
+
+def claim_for_publishing(connection: Connection, *, window: int, limit: int) -> list[Ready]:
+    """Mark up to `limit` steps as published, and return them; the caller publishes after its commit."""
+    found = connection.execute(PUBLISH, {"window": window, "limit": limit})
+    return [
+        Ready(instance_id=row[0].hex, tenant=row[1], version_id=row[2].hex, step=row[3], phase=row[4], queue=row[5],
+              alone=row[6])
+        for row in found
+    ]  # fmt: skip
+
+
+def unpublish(connection: Connection, rows: Sequence[tuple[str, str, Phase]]) -> None:
+    """No message carries these steps after all."""
+    told = [{"instance_id": instance, "step": step, "phase": phase} for instance, step, phase in rows]
+    connection.execute(UNPUBLISH, {"rows": json.dumps(told)})
+
+
+def lost_instances(connection: Connection, limit: int) -> list[str]:
+    """Instances with a step whose lease has run out."""
+    return [row[0].hex for row in connection.execute(LOST, {"limit": limit})]
+
+
+def overdue_instances(connection: Connection, limit: int) -> list[str]:
+    """Instances with a step that has waited past its deadline."""
+    return [row[0].hex for row in connection.execute(OVERDUE, {"limit": limit})]
+
+
+def past_deadline(connection: Connection, limit: int) -> list[str]:
+    return [row[0].hex for row in connection.execute(DEADLINES, {"limit": limit})]
+
+
+def flying_queues(connection: Connection, grace: float) -> list[str]:
+    """Queues with a message that nobody has claimed for `grace` seconds."""
+    return list(connection.execute(FLYING_QUEUES, {"grace": grace}).scalars())
+
+
+def republish(connection: Connection, *, queue: str, grace: float, empty: bool, limit: int) -> int:
+    values = {"queue": queue, "grace": grace, "empty": empty, "limit": limit}
+    return connection.execute(REPUBLISH, values).rowcount
+
+
+def postpone(connection: Connection, instance: str, seconds: float) -> None:
+    """Look at an instance that cannot be swept again only later; no state is touched."""
+    connection.execute(POSTPONE, {"id": instance, "seconds": seconds})
+
+
+def seconds_to_next(connection: Connection) -> float | None:
+    found = connection.execute(NEXT_DUE).scalar_one()
+    return float(found) if found is not None else None
+
+
+def extend_leases(connection: Connection, *, worker: str, lease: float) -> int:
+    """Extend every unexpired lease of a process, in one statement, but none beyond its attempt's own limit."""
+    return connection.execute(EXTEND, {"worker": worker, "lease": lease}).rowcount
+
+
+def holds(connection: Connection, *, instance: str, step: str, phase: Phase, attempt: int) -> bool:
+    """Whether the lease still stands: asked just before each send."""
+    values = {"id": instance, "step": step, "phase": phase, "attempt": attempt}
+    return connection.execute(HOLDS, values).first() is not None

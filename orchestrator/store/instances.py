@@ -1,0 +1,131 @@
+"""Reading instances: what the status page, the lists and an attempt's context need. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+SUMMARY = (
+    "id, workflow_id, version_id, version, status, reason, business_key, started_at, ended_at, suspended_at,"
+    " cancel_requested_at, deadline_at"
+)
+FIND = text(f"SELECT {SUMMARY}, payload FROM instance WHERE tenant = :tenant AND id = CAST(:id AS uuid)")
+BY_KEY = text(
+    "SELECT id, status, request_digest FROM instance WHERE tenant = :tenant AND idempotency_key = :idempotency_key"
+)
+STEPS = text('SELECT * FROM step WHERE instance_id = CAST(:id AS uuid) ORDER BY "order", phase')
+HISTORY = text(
+    "SELECT * FROM history WHERE instance_id = CAST(:id AS uuid) AND tenant = :tenant AND seq > :after"
+    " ORDER BY seq LIMIT :limit"
+)
+LOGS = text(
+    "SELECT * FROM log_line WHERE instance_id = CAST(:id AS uuid) AND tenant = :tenant AND id > :after"
+    " ORDER BY id LIMIT :limit"
+)
+ACTIVE_STEPS = text("""
+SELECT instance_id, step FROM step WHERE instance_id = ANY(CAST(:ids AS uuid[])) AND branches_left = 0
+  AND state IN ('READY', 'RUNNING', 'RETRYING', 'WAITING', 'UNKNOWN', 'COMPENSATING', 'STUCK')
+ORDER BY instance_id, "order"
+""")
+WAITING = text("SELECT tenant FROM instance WHERE id = CAST(:id AS uuid)")
+PAYLOADS = text("SELECT id, payload FROM instance WHERE id = ANY(CAST(:ids AS uuid[]))")
+OUTPUTS = text("""
+SELECT instance_id, step, state, output, error, decision FROM step
+WHERE instance_id = ANY(CAST(:ids AS uuid[])) AND step = ANY(CAST(:steps AS text[])) AND phase = 'do'
+""")
+COUNTS = text("SELECT status, count(*) FROM instance WHERE ended_at IS NULL GROUP BY status")
+STEP_COUNTS = text("""
+SELECT state, count(*), extract(epoch FROM clock_now() - min(ready_at)) FROM step
+WHERE state IN ('READY', 'RUNNING', 'RETRYING', 'WAITING', 'UNKNOWN', 'STUCK') GROUP BY state
+""")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    tenant: str
+    status: str | None = None
+    workflow_id: str | None = None
+    business_key: str | None = None
+    before: str | None = None  # the id that the page before ended with
+    limit: int = 50
+
+
+def find(connection: Connection, tenant: str, instance_id: str) -> dict[str, Any] | None:
+    row = connection.execute(FIND, {"tenant": tenant, "id": instance_id}).mappings().first()
+    return dict(row) if row else None
+
+
+def by_idempotency_key(connection: Connection, tenant: str, key: str) -> dict[str, Any] | None:
+    row = connection.execute(BY_KEY, {"tenant": tenant, "idempotency_key": key}).mappings().first()
+    return dict(row) if row else None
+
+
+def steps(connection: Connection, instance_id: str) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(STEPS, {"id": instance_id}).mappings()]
+
+
+def history(connection: Connection, tenant: str, instance_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
+    values = {"tenant": tenant, "id": instance_id, "after": after, "limit": limit}
+    return [dict(row) for row in connection.execute(HISTORY, values).mappings()]
+
+
+def logs(connection: Connection, tenant: str, instance_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
+    values = {"tenant": tenant, "id": instance_id, "after": after, "limit": limit}
+    return [dict(row) for row in connection.execute(LOGS, values).mappings()]
+
+
+def listed(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:
+    """Newest first (ids are ordered by time). Only the conditions that are set are in the statement."""
+    conditions = {
+        "status": "status = :status",
+        "workflow_id": "workflow_id = :workflow_id",
+        "business_key": "business_key = :business_key",
+        "before": "id < CAST(:before AS uuid)",
+    }
+    chosen = [sql for name, sql in conditions.items() if getattr(wanted, name) is not None]
+    where = " AND ".join(["tenant = :tenant", *chosen])
+    statement = text(f"SELECT {SUMMARY} FROM instance WHERE {where} ORDER BY id DESC LIMIT :limit")
+    values = {name: getattr(wanted, name) for name in (*conditions, "tenant", "limit")}
+    bound = statement.bindparams(**{name: value for name, value in values.items() if f":{name}" in statement.text})
+    return [dict(row) for row in connection.execute(bound).mappings()]
+
+
+def active_steps(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]]:
+    """Instance id → its active steps in definition order."""
+    found: dict[str, list[str]] = {}
+    for row in connection.execute(ACTIVE_STEPS, {"ids": list(ids)}):
+        names = found.setdefault(row[0].hex, [])
+        if row[1] not in names:
+            names.append(row[1])
+    return found
+
+
+def tenant_of(connection: Connection, instance_id: str) -> str | None:
+    found: str | None = connection.execute(WAITING, {"id": instance_id}).scalar_one_or_none()
+    return found
+
+
+def payloads(connection: Connection, ids: Sequence[str]) -> dict[str, Any]:
+    return {row[0].hex: row[1] for row in connection.execute(PAYLOADS, {"ids": list(ids)})}
+
+
+def outputs(connection: Connection, ids: Sequence[str], steps: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Instance id → step → {state, output, error, decision}, of the steps named."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in connection.execute(OUTPUTS, {"ids": list(ids), "steps": list(steps)}):
+        told = {"state": row[2], "output": row[3], "error": row[4], "decision": row[5]}
+        found.setdefault(row[0].hex, {})[row[1]] = told
+    return found
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """Instances that have not ended, by status."""
+    return {row[0]: row[1] for row in connection.execute(COUNTS)}
+
+
+def step_counts(connection: Connection) -> dict[str, tuple[int, float]]:
+    """Unfinished steps by state: how many, and the age in seconds of the oldest."""
+    return {row[0]: (row[1], float(row[2] or 0)) for row in connection.execute(STEP_COUNTS)}

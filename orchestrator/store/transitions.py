@@ -1,0 +1,261 @@
+"""The one place where states are written: lock instances, let a verb work on them, write the difference.
+
+A transition is one transaction of three statements. The first locks the instances in the order of their ids, so
+that two waves never wait for each other in a circle. The second reads the rows with a snapshot taken *after* the
+lock was had, so that it sees all that earlier holders have committed. The third writes everything at once: steps
+(guarded by the state and the attempt that were read), history, instances. A guard that does not hold although the
+lock is had means that somebody writes without it: LostRace, and the whole transaction is rolled back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, bindparam, text
+
+from orchestrator import states
+from orchestrator.errors import LostRace
+from orchestrator.instance import Instance
+from orchestrator.plan import Plan
+from orchestrator.rows import Entry, Header, Row
+from orchestrator.store.database import Database
+
+READY_CHANNEL = "orchestrator_ready"
+
+T = TypeVar("T")
+PlanOf = Callable[[str], Plan]  # of a definition version's id
+
+HEADER_COLUMNS = tuple(field.name for field in fields(Header))
+WRITE_ONLY = frozenset({"output", "error", "comment", "decided_by"})
+ROW_COLUMNS = tuple(field.name for field in fields(Row) if field.name not in WRITE_ONLY)
+
+
+def _quoted(names: Iterable[str], prefix: str = "") -> str:
+    return ", ".join(f'{prefix}"{name}"' for name in names)
+
+
+LOCK = text(
+    f"SELECT {_quoted(HEADER_COLUMNS)} FROM instance WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE"
+)
+LOCK_FREE = text(LOCK.text + " SKIP LOCKED")
+READ = text(
+    f"SELECT instance_id, clock_now() AS now, {_quoted(ROW_COLUMNS)} FROM step"
+    " WHERE instance_id = ANY(CAST(:ids AS uuid[])) ORDER BY instance_id"
+)
+NOW = text("SELECT clock_now()")
+
+# Types of the columns as they travel in JSON; everything else is text.
+TYPES = {
+    "instance_id": "uuid", "version_id": "uuid", "order": "int", "generation": "int", "attempt": "int", "tries": "int",
+    "losses": "int", "rounds": "int", "alone": "bool", "escalated": "bool", "uncertain": "bool", "branches_left": "int",
+    "done_seq": "int", "output": "jsonb", "from_attempt": "int", "writes_output": "bool", "id": "uuid", "version": "int",
+    "history_seq": "int", "from_seq": "int", "life": "int", "seq": "int", "time": "timestamptz",
+}  # fmt: skip
+TYPES |= {field.name: "timestamptz" for field in (*fields(Row), *fields(Header)) if field.name.endswith(("_at", "_until"))}
+
+
+def _record(parameter: str, columns: Sequence[str]) -> str:
+    """A JSON list of objects as a table."""
+    typed = ", ".join(f'"{name}" {TYPES.get(name, "text")}' for name in columns)
+    return f"json_to_recordset(CAST(:{parameter} AS json)) AS t({typed})"
+
+
+STEP_KEY = ("instance_id", "step", "phase")
+STEP_SET = tuple(name for name in ROW_COLUMNS if name not in ("step", "phase", "order"))
+STEP_TOLD = ("instance_id", "tenant", "version_id", *ROW_COLUMNS, *sorted(WRITE_ONLY), "from_state", "from_attempt", "writes_output")
+HEADER_SET = ("status", "reason", "outcome", "cause", "history_seq", "life", "deadline_at", "suspended_at",
+              "cancel_requested_at", "ended_at")  # fmt: skip
+ENTRY_COLUMNS = ("instance_id", "tenant", "time", *(field.name for field in fields(Entry)))
+STEP_INSERT = ("instance_id", "tenant", "version_id", *ROW_COLUMNS, *sorted(WRITE_ONLY))
+
+WRITE = text(f"""
+WITH moved AS (
+  UPDATE step s SET {", ".join(f'"{name}" = t."{name}"' for name in STEP_SET)},
+    output = CASE WHEN t.writes_output THEN t.output ELSE s.output END,
+    error = CASE WHEN t.error = '' THEN NULL ELSE coalesce(t.error, s.error) END,
+    comment = coalesce(t.comment, s.comment), decided_by = coalesce(t.decided_by, s.decided_by)
+  FROM {_record("moved", STEP_TOLD)}
+  WHERE s.instance_id = t.instance_id AND s.step = t.step AND s.phase = t.phase
+    AND s.state = t.from_state AND s.attempt = t.from_attempt
+  RETURNING 1),
+born AS (
+  INSERT INTO step ({_quoted(STEP_INSERT)}) SELECT {_quoted(STEP_INSERT, "t.")} FROM {_record("born", STEP_TOLD)}
+  RETURNING 1),
+told AS (
+  INSERT INTO history ({_quoted(ENTRY_COLUMNS)}) SELECT {_quoted(ENTRY_COLUMNS, "t.")} FROM {_record("entries", ENTRY_COLUMNS)}
+  RETURNING 1),
+shown AS (
+  UPDATE instance i SET {", ".join(f'"{name}" = t."{name}"' for name in HEADER_SET)}
+  FROM {_record("headers", ("id", "from_seq", *HEADER_SET))}
+  WHERE i.id = t.id AND i.history_seq = t.from_seq
+  RETURNING 1)
+SELECT (SELECT count(*) FROM moved) AS moved, (SELECT count(*) FROM born) AS born,
+  (SELECT count(*) FROM told) AS told, (SELECT count(*) FROM shown) AS shown,
+  CASE WHEN :notify THEN pg_notify('{READY_CHANNEL}', '') END
+""").bindparams(bindparam("notify"))
+
+INSERT_INSTANCE = text(f"""
+INSERT INTO instance ({_quoted(HEADER_COLUMNS)}, payload, idempotency_key, request_digest)
+SELECT {_quoted(HEADER_COLUMNS, "t.")}, t.payload, t.idempotency_key, t.request_digest
+FROM json_to_recordset(CAST(:instances AS json)) AS t({
+    ", ".join(f'"{name}" {TYPES.get(name, "text")}' for name in HEADER_COLUMNS)
+}, payload jsonb, idempotency_key text, request_digest text)
+ON CONFLICT DO NOTHING
+""")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Birth:
+    """A new instance, and what is stored of its request beside the header."""
+
+    header: Header
+    payload: Any
+    idempotency_key: str | None = None
+    request_digest: str | None = None
+
+
+def transition(
+    database: Database,
+    plan_of: PlanOf,
+    ids: Sequence[str],
+    verb: Callable[[Instance], T],
+    *,
+    tenant: str | None = None,
+    covered: frozenset[str] = frozenset(),
+    worker: str | None = None,
+    skip_locked: bool = False,
+) -> dict[str, T]:
+    """Let `verb` work on each of the instances under its lock, and commit what it changed.
+
+    Returns what the verb returned, by instance id; an id that does not exist, belongs to another tenant or (with
+    `skip_locked`) is held by somebody else is missing. When a verb raises, nothing is written.
+    """
+    with database.transaction() as connection:
+        instances = lock(connection, plan_of, ids, covered=covered, worker=worker, skip_locked=skip_locked)
+        mine = [one for one in instances if tenant is None or one.header.tenant == tenant]
+        results = {one.header.id: verb(one) for one in mine}
+        write(connection, mine)
+    return results
+
+
+def lock(
+    connection: Connection,
+    plan_of: PlanOf,
+    ids: Sequence[str],
+    *,
+    covered: frozenset[str] = frozenset(),
+    worker: str | None = None,
+    skip_locked: bool = False,
+) -> list[Instance]:
+    """Lock the instances and read their rows; in the order of their ids."""
+    found = connection.execute(LOCK_FREE if skip_locked else LOCK, {"ids": list(ids)}).mappings().all()
+    headers = [_header(row) for row in found]
+    if not headers:
+        return []
+    rows, now = _rows(connection, [header.id for header in headers])
+    return [
+        Instance(header, rows.get(header.id, ()), plan_of(header.version_id), now, covered=covered, worker=worker)
+        for header in headers
+    ]
+
+
+def _header(row: Any) -> Header:
+    values = dict(row)
+    values["id"], values["version_id"] = values["id"].hex, values["version_id"].hex
+    return Header(**values)
+
+
+def _rows(connection: Connection, ids: list[str]) -> tuple[dict[str, list[Row]], datetime]:
+    rows: dict[str, list[Row]] = {}
+    now: datetime | None = None
+    for found in connection.execute(READ, {"ids": ids}):
+        now = now or found[1]
+        rows.setdefault(found[0].hex, []).append(Row(**dict(zip(ROW_COLUMNS, found[2:], strict=True))))
+    return rows, now or connection.execute(NOW).scalar_one()
+
+
+def begin(connection: Connection, plan: Plan, births: Sequence[Birth], now: datetime) -> list[Instance]:
+    """Insert instances and their first steps. One whose idempotency key is taken is left out of the answer."""
+    started = [_begun(birth, plan, now) for birth in births]
+    told = [
+        {**asdict(one.header), "payload": birth.payload, "idempotency_key": birth.idempotency_key,
+         "request_digest": birth.request_digest, "history_seq": 0}
+        for one, birth in zip(started, births, strict=True)
+    ]  # fmt: skip
+    inserted = connection.execute(INSERT_INSTANCE, {"instances": _json(told)}).rowcount
+    if inserted != len(started):
+        return []
+    write(connection, started)
+    return started
+
+
+def _begun(birth: Birth, plan: Plan, now: datetime) -> Instance:
+    instance = Instance(birth.header, (), plan, now)
+    instance.begin()
+    return instance
+
+
+def write(connection: Connection, instances: Sequence[Instance]) -> None:
+    """Write what the verbs have changed. Raises LostRace when a guard does not hold."""
+    for one in instances:
+        one.settle()
+    changed = [(one, row) for one in instances for row in one.changed()]
+    born = [_told_row(one, row) for one, row in changed if row.key not in one.loaded]
+    moved = [_told_row(one, row) for one, row in changed if row.key in one.loaded]
+    headers = [_told_header(one) for one in instances if one.entries or one.header != one.loaded_header]
+    if not (born or moved or headers):
+        return
+    entries = [_told_entry(one, entry) for one in instances for entry in one.entries]
+    counts = connection.execute(
+        WRITE,
+        {"moved": _json(moved), "born": _json(born), "entries": _json(entries), "headers": _json(headers),
+         "notify": any(_wants_dispatch(row) for _, row in changed)},
+    ).one()  # fmt: skip
+    if tuple(counts[:4]) != (len(moved), len(born), len(entries), len(headers)):
+        raise LostRace
+
+
+def _wants_dispatch(row: Row) -> bool:
+    return row.state in states.CLAIMABLE and row.published_at is None
+
+
+def _told_row(instance: Instance, row: Row) -> dict[str, Any]:
+    before = instance.loaded.get(row.key)
+    return {
+        **{name: getattr(row, name) for name in ROW_COLUMNS},
+        **{name: getattr(row, name) for name in WRITE_ONLY},
+        "instance_id": instance.header.id, "tenant": instance.header.tenant, "version_id": instance.header.version_id,
+        "from_state": before.state if before else None, "from_attempt": before.attempt if before else None,
+        "writes_output": row.output is not None or _has_just_succeeded(before, row),
+    }  # fmt: skip
+
+
+def _has_just_succeeded(before: Row | None, row: Row) -> bool:
+    """Its reply is written even when that is null, or an earlier generation's would stand there still."""
+    return row.state == states.SUCCEEDED and (before is None or before.state != states.SUCCEEDED)
+
+
+def _told_header(instance: Instance) -> dict[str, Any]:
+    header = instance.header
+    seq = header.history_seq + len(instance.entries)
+    return {**{name: getattr(header, name) for name in HEADER_SET}, "id": header.id,
+            "from_seq": header.history_seq, "history_seq": seq}  # fmt: skip
+
+
+def _told_entry(instance: Instance, entry: Entry) -> dict[str, Any]:
+    return {**{field.name: getattr(entry, field.name) for field in fields(Entry)}, "instance_id": instance.header.id,
+            "tenant": instance.header.tenant, "time": instance.now}  # fmt: skip
+
+
+def _json(rows: list[dict[str, Any]]) -> str:
+    return json.dumps(rows, default=_iso, allow_nan=False, ensure_ascii=False)
+
+
+def _iso(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is not JSON")

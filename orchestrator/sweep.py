@@ -1,0 +1,150 @@
+"""The sweep: what time alone has made due. Every worker sweeps on a timer and on beat's messages; ten at once are harmless.
+
+Each kind reads ids without locks, lets a transition lock and check again (`SKIP LOCKED`: somebody who holds an
+instance is about to change it anyway), and goes round while something moved.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Connection
+
+from orchestrator import attempts, calls, compensation, escalation
+from orchestrator.instance import Instance
+from orchestrator.store import due, transitions
+from orchestrator.system import System
+
+BATCH = 100
+REPUBLISH_BATCH = 1000
+POSTPONE = 60.0  # seconds before a row that cannot be swept is looked at again
+
+log = logging.getLogger(__name__)
+
+Verb = Callable[[Instance], bool]
+
+
+def sweep(system: System) -> int:
+    """One sweep of everything. Returns how many instances or messages it moved."""
+    return (
+        _sweep_each(system, due.lost_instances, _lose(system))
+        + _sweep_each(system, due.overdue_instances, _time_out)
+        + _sweep_each(system, due.past_deadline, _fall)
+        + republish(system)
+    )
+
+
+def _sweep_each(system: System, read: Callable[[Connection, int], list[str]], verb: Verb) -> int:
+    moved = 0
+    while True:
+        with system.database.transaction() as connection:
+            ids = read(connection, BATCH)
+        count = _move(system, ids, verb)
+        moved += count
+        if count == 0:
+            return moved
+
+
+def _move(system: System, ids: Sequence[str], verb: Verb) -> int:
+    """Move a batch; one that fails is halved until the bad one stands alone, and that one is put off."""
+    if not ids:
+        return 0
+    try:
+        results = transitions.transition(
+            system.database, system.plans, ids, verb, worker=system.worker, skip_locked=True
+        )
+        return sum(results.values())
+    except Exception:
+        if len(ids) > 1:
+            half = len(ids) // 2
+            return _move(system, ids[:half], verb) + _move(system, ids[half:], verb)
+        log.exception("instance %s cannot be swept; it is put off for %.0f s", ids[0], POSTPONE)
+        _postpone(system, ids[0])
+        return 0
+
+
+def _postpone(system: System, instance: str) -> None:
+    with system.database.transaction() as connection:
+        due.postpone(connection, instance, POSTPONE)
+
+
+def _lose(system: System) -> Verb:
+    def verb(instance: Instance) -> bool:
+        lost = [row for row in instance.rows() if row.is_leased and row.lease_until and row.lease_until < instance.now]
+        for row in lost:
+            lane = calls.lane_of(system, row.service)
+            attempts.lose(instance, row, idempotency=lane.idempotency if lane else "safe", losses=system.settings.losses)
+        return bool(lost)
+
+    return verb
+
+
+def _time_out(instance: Instance) -> bool:
+    overdue = [row for row in instance.rows() if escalation.is_due(instance, row)]
+    for row in overdue:
+        current = instance.row(row.step, row.phase)
+        if current is not None and escalation.is_due(instance, current):  # the one before may have ended it
+            escalation.time_out(instance, current)
+    return bool(overdue)
+
+
+def _fall(instance: Instance) -> bool:
+    deadline = instance.header.deadline_at
+    is_due = deadline is not None and deadline <= instance.now and not instance.is_falling and not instance.is_over
+    if is_due:
+        compensation.fall(instance, compensation.DEADLINE, "deadline")
+    return is_due
+
+
+def republish(system: System) -> int:
+    """Take the mark of `published` from messages that are surely lost; the dispatcher sends them again."""
+    grace, moved = system.settings.republish_after, 0
+    with system.database.transaction() as connection:
+        queues = due.flying_queues(connection, grace)
+    for queue in queues:
+        empty = _is_empty(system, queue)
+        with system.database.transaction() as connection:
+            moved += due.republish(connection, queue=queue, grace=grace, empty=empty, limit=REPUBLISH_BATCH)
+    return moved
+
+
+def _is_empty(system: System, queue: str) -> bool:
+    """Whether the broker holds no message for a queue; false when it cannot be asked."""
+    try:
+        with system.app.connection_for_write() as connection, connection.channel() as channel:
+            return bool(channel.queue_declare(queue=queue, passive=True).message_count == 0)
+    except Exception as error:
+        is_missing = getattr(error, "code", None) == 404 or "NOT_FOUND" in str(error)
+        if not is_missing:
+            log.warning("the broker cannot be asked about queue %s: %s", queue, error)
+        return is_missing
+
+
+class Timer:
+    """Does something again and again in a thread, so that neither beat nor the broker is the only clock."""
+
+    def __init__(self, name: str, every: float, action: Callable[[], object]) -> None:
+        self._name, self._every, self._action = name, every, action
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            try:
+                self._action()
+            except Exception as error:  # a timer that dies is worse than one that complains
+                log.warning("%s failed and will try again: %s", self._name, error)
+
+
+def extend_leases(system: System) -> int:
+    with system.database.transaction() as connection:
+        return due.extend_leases(connection, worker=system.worker, lease=system.settings.lease)

@@ -1,0 +1,110 @@
+"""What the API answers with: rows of the store as the JSON that DESIGN's interface names. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from orchestrator import states
+from orchestrator.definition import ServiceStep
+from orchestrator.lane import result_of
+from orchestrator.lines import line
+from orchestrator.plan import Plan
+
+UrlOf = Callable[[Mapping[str, Any]], str]
+
+Shown = dict[str, Any]
+
+
+def iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment is not None else None
+
+
+def summary(row: Mapping[str, Any], active: list[str]) -> Shown:
+    """One line of a list."""
+    return {
+        "instanceId": row["id"].hex, "traceId": row["id"].hex, "workflowId": row["workflow_id"],
+        "version": row["version"], "status": row["status"], "reason": row["reason"],
+        "businessKey": row["business_key"], "currentStep": active[0] if active else None,
+        "started": iso(row["started_at"]), "ended": iso(row["ended_at"]),
+    }  # fmt: skip
+
+
+def status(row: Mapping[str, Any], plan: Plan, steps: list[dict[str, Any]], history: list[dict[str, Any]],
+           url_of: UrlOf) -> Shown:  # fmt: skip
+    """The whole of one instance."""
+    active = _active(plan, steps) if row["ended_at"] is None else []
+    return summary(row, active) | {
+        "title": plan.definition.title, "currentSteps": active, "payload": row["payload"],
+        "deadline": iso(row["deadline_at"]), "cancelRequested": iso(row["cancel_requested_at"]),
+        "history": [entry(one) for one in history],
+        "compensations": [_compensation(one) for one in _undone(plan, steps)],
+        "steps": [_step(one, plan, url_of) for one in steps if one["phase"] == "do" and _is_written(plan, one["step"])],
+    }  # fmt: skip
+
+
+def _active(plan: Plan, steps: list[dict[str, Any]]) -> list[str]:
+    live = states.ACTIVE | {states.COMPENSATING, states.STUCK}
+    found = [one for one in steps if one["state"] in live and not (plan.block(one["step"]) and one["branches_left"])]
+    return list(dict.fromkeys(one["step"] for one in sorted(found, key=lambda one: one["order"])))
+
+
+def _is_written(plan: Plan, step: str) -> bool:
+    block = plan.block(step)
+    return block is None or block.written
+
+
+def _undone(plan: Plan, steps: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """Steps that are on the undo list, or were, in the order in which they are undone; with their undo row."""
+    undo_rows = {one["step"]: one for one in steps if one["phase"] == "undo"}
+    listed = [one for one in steps if one["phase"] == "do" and _is_on_list(one, undo_rows)]
+    for one in sorted(listed, key=lambda one: -(one["done_seq"] or 0)):
+        service = plan.place(one["step"]).step
+        planned = service.compensation if isinstance(service, ServiceStep) else None
+        yield {"service": str(planned.operation) if planned else None, **undo_rows.get(one["step"], {}), "done": one}
+
+
+def _is_on_list(one: Mapping[str, Any], undo_rows: Mapping[str, Any]) -> bool:
+    return one["state"] in (states.COMPENSATING, states.COMPENSATED, states.STUCK) or one["step"] in undo_rows
+
+
+def _compensation(one: Mapping[str, Any]) -> Shown:
+    return {
+        "step": one["done"]["step"], "service": one["service"], "status": one["done"]["state"],
+        "attempt": one.get("attempt", 0), "state": one.get("state"), "error": one.get("error"),
+        "result": result_of(one.get("output")), "started": iso(one.get("started_at")), "ended": iso(one.get("ended_at")),
+    }  # fmt: skip
+
+
+def _step(one: Mapping[str, Any], plan: Plan, url_of: UrlOf) -> Shown:
+    waits = one["state"] == states.WAITING
+    shown = {
+        "step": one["step"], "title": plan.place(one["step"]).step.title, "status": one["state"],
+        "reason": one["reason"], "service": one["service"], "attempt": one["attempt"],
+        "generation": one["generation"], "result": result_of(one["output"]), "error": one["error"],
+        "decision": one["decision"], "comment": one["comment"], "decidedBy": one["decided_by"],
+        "deadline": iso(one["due_at"]) if waits else None, "retryAt": iso(one["due_at"]) if not waits else None,
+        "escalated": one["escalated"], "started": iso(one["started_at"]), "ended": iso(one["ended_at"]),
+        "ready": iso(one["ready_at"]), "worker": one["worker"] if one["state"] == states.RUNNING else None,
+    }  # fmt: skip
+    return shown | ({"callbackUrl": url_of(one)} if waits else {})
+
+
+def entry(one: Mapping[str, Any], callback_url: str | None = None) -> Shown:
+    """One transition."""
+    return {
+        "seq": one["seq"], "step": one["step"], "phase": one["phase"], "verb": one["verb"], "status": one["status"],
+        "reason": one["reason"], "attempt": one["attempt"], "generation": one["generation"],
+        "service": one["service"], "result": result_of(one["output"]), "error": one["error"],
+        "time": iso(one["time"]), "worker": one["worker"], "line": line(one, callback_url),
+    }  # fmt: skip
+
+
+def log_line(trace: str, one: Mapping[str, Any]) -> Shown:
+    """One line of an instance's log: the console form of a transition."""
+    said = line(one) or f"{one['step']} {one['status']}"
+    bad = one["status"] in (states.FAILED, states.UNKNOWN, states.STUCK)
+    level = "error" if bad else "warning" if one["verb"] in ("retry", "lose", "escalate") else "info"
+    return {"time": iso(one["time"]), "level": level, "step": one["step"], "line": f"[{trace}] {said}", "seq": one["seq"],
+            "fields": {"verb": one["verb"], "attempt": one["attempt"], "worker": one["worker"]}}  # fmt: skip

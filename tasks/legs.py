@@ -1,0 +1,51 @@
+"""The orchestrator's Celery tasks: shells that call a use case and steer the canvas."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery, Task
+
+from orchestrator import canvas, legs
+from orchestrator.dispatch import dispatch
+from orchestrator.errors import NotFound
+from orchestrator.sweep import sweep
+from orchestrator.system import System
+
+log = logging.getLogger(__name__)
+
+
+class LegFailed(Exception):
+    """The instances of a whole wave have failed; Postgres has it, and Celery's errbacks are told."""
+
+
+def register(app: Celery, system: System) -> None:
+    """Give the worker's app its three tasks."""
+
+    @app.task(name=canvas.LEG, bind=True, throws=(LegFailed,))
+    def leg(self: Task, wave: Sequence[str], *, version: str, start: str) -> list[str]:
+        covered = canvas.covered(self.request)
+        try:
+            landed = legs.run(system, wave, version=version, start=start, covered=covered)
+        except (NotFound, KeyError) as error:
+            log.warning("dropped a message that fits no definition: %r", error)
+            landed = legs.Landed(survivors=(), failed=())
+        canvas.steer(self, landed.survivors)
+        if landed.failed and len(landed.failed) == len(wave):
+            raise LegFailed(f"{start}: {len(wave)} of {len(wave)}")
+        canvas.publish_errbacks(self, landed.failed)
+        return list(landed.survivors)
+
+    # `bind=True` makes Celery send it as a message when it is an errback, instead of calling it in the failing thread.
+    @app.task(name=canvas.COMPENSATE, bind=True)
+    def compensate(self: Task, wave: Sequence[str] = (), *, version: str = "", step: str = "") -> None:
+        if wave:
+            legs.undo(system, wave, version=version, step=step)
+        else:
+            dispatch(system)
+
+    @app.task(name=canvas.SWEEP)
+    def sweep_now() -> Any:
+        sweep(system)

@@ -1,0 +1,9 @@
+"""`celery -A worker worker -P threads`: what `orchestrator worker` starts."""
+
+from orchestrator import bootstrap, process, settings
+from tasks import legs
+
+system = bootstrap.compose(settings.load())
+app = system.app
+legs.register(app, system)
+process.attach(system)
