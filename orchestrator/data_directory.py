@@ -36,7 +36,8 @@ def claim(data_dir: Path, server: str) -> Claim:
         holder = file.read().strip() or "unknown"
         file.close()
         raise ServerError(
-            f"the {server} in {data_dir} is in use by process {holder}: stop that one, or give another --data-dir"
+            f"the {server} in {data_dir} is in use by process {holder}: stop that one, or give another data "
+            "directory (--data-dir or ORCHESTRATOR_DATA_DIR)"
         ) from error
     file.truncate(0)
     file.write(str(os.getpid()))
@@ -50,7 +51,7 @@ def make(data_dir: Path) -> None:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ServerError(f"cannot make the data directory {data_dir}: {error}; give another --data-dir") from error
+        raise ServerError(f"cannot make the data directory {data_dir}: {error}; set ORCHESTRATOR_DATA_DIR") from error
     if os.geteuid() == 0:
         data_dir.chmod(0o711)  # Postgres runs as another user and must be able to pass through
 

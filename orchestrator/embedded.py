@@ -10,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +25,7 @@ from orchestrator.child import Child, end_group, spawn
 from orchestrator.data_directory import Claim, claim, private_file, secret
 from orchestrator.errors import ServerError
 from orchestrator.ports import LOOPBACK, free_port
+from orchestrator.settings import Settings
 
 STARTS = 3  # a port can be taken between our look and the server's; dying backends hold shared memory for a moment
 START_WITHIN = 30.0  # seconds; crash recovery takes a while
@@ -108,6 +111,17 @@ class Servers:
 
     database_url: str
     broker_url: str
+
+
+@contextmanager
+def servers(settings: Settings) -> Iterator[Servers]:
+    """The servers that the settings name; one that they do not name runs until the end of the block."""
+    data_dir = Path(settings.data_dir)
+    with ExitStack() as running:
+        yield Servers(
+            database_url=settings.database_url or running.enter_context(postgres(data_dir)).url,
+            broker_url=settings.broker_url or running.enter_context(broker(data_dir)).url,
+        )
 
 
 def postgres(data_dir: Path, *, durable: bool = True) -> Server:

@@ -255,7 +255,7 @@ def check_version(found: Cluster) -> None:
     if made_by != present:
         raise ServerError(
             f"{found.directory} was made by Postgres {made_by}, the binaries here are {present}: "
-            f"install Postgres {made_by}, or give another --data-dir"
+            f"install Postgres {made_by}, or set another ORCHESTRATOR_DATA_DIR"
         )
 
 

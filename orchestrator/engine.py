@@ -19,6 +19,7 @@ from sqlalchemy import Connection, text
 from orchestrator import approvals, escalation, expression, loader, operators, views
 from orchestrator.approvals import Answer, Ruling
 from orchestrator.clock import CLOCK_NOW, later
+from orchestrator.definition import Decision
 from orchestrator.errors import (
     BadRequest,
     Conflict,
@@ -282,7 +283,7 @@ def _wait(system: System, trace: str, step: str, token: str | None, tenant: str 
     return wait
 
 
-def _decision(given: str | None, error: str | None) -> approvals.Decision:
+def _decision(given: str | None, error: str | None) -> Decision:
     if given is None:
         return "rejected" if error else "approved"
     if given not in ("approved", "rejected"):

@@ -32,7 +32,6 @@ class Threads:
         """Called when the legs have ended, so that their leases were kept until then."""
         for thread in (self._sweeper, self._dispatcher, self._leases):
             thread.stop()
-        self._system.database.close()
 
 
 def attach(system: System) -> Threads:
@@ -47,6 +46,7 @@ def attach(system: System) -> Threads:
 
     def end(**_: Any) -> None:
         threads.stop()
+        system.close()
 
     signals.worker_init.connect(begin, weak=False)
     signals.worker_shutting_down.connect(heed, weak=False)

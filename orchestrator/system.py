@@ -29,6 +29,8 @@ class Caller(Protocol):
         """`query` lanes: what became of this key? The outcome `not_sent` says that it never arrived."""
         ...
 
+    def close(self) -> None: ...
+
 
 def process_name() -> str:
     """Names a process for as long as anybody may remember it; a process id alone is used again."""
@@ -47,3 +49,9 @@ class System:
     worker: str = field(default_factory=process_name)
     stopping: threading.Event = field(default_factory=threading.Event)  # set: leave the next step to others
     chance: Callable[[], float] = field(default=lambda: secrets.randbelow(1 << 30) / (1 << 30))
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self.caller.close()
+        self.app.close()
+        self.database.close()

@@ -43,7 +43,9 @@ def wakened() -> Iterator[Wake]:
     before = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, signal.SIGCHLD)}
     writer_before = signal.set_wakeup_fd(wake.writer, warn_on_full_buffer=False)
     for number in STOP_SIGNALS:
-        if before[number] is not signal.SIG_IGN:  # under nohup a hangup stays ignored
+        # Under nohup a hangup stays ignored. An interrupt does not: a script's shell ignores it for all that it
+        # starts in the background.
+        if number != signal.SIGHUP or before[number] is not signal.SIG_IGN:
             signal.signal(number, wake.stop)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     try:

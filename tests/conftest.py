@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests import servers
+from orchestrator.settings import Settings
+from orchestrator.system import System
+from tests import flights, servers
 from tests.clock import Clock
 
 
@@ -68,3 +71,28 @@ def broker_url(broker_places: servers.BrokerPlaces) -> Iterator[str]:
     """A broker with nothing in it that other tests put there."""
     with broker_places.one() as url:
         yield url
+
+
+@pytest.fixture
+def settings(database_url: str, broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings for the test's own database and broker; the sample lanes keep their state in `tmp_path`."""
+    monkeypatch.setenv("ORCHESTRATOR_DATA_DIR", str(tmp_path))
+    return Settings(
+        database_url=database_url, broker_url=broker_url, auth="local", data_dir=str(tmp_path), lease=5.0,
+        sweep_every=0.2, republish_after=1.0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def system(settings: Settings) -> Iterator[System]:
+    """Everything composed, with the workflows of `workflows/`, and no worker."""
+    system = flights.compose(settings)
+    yield system
+    system.close()
+
+
+@pytest.fixture
+def worker(system: System) -> Iterator[System]:
+    """The same with a worker that runs it."""
+    with flights.worker(system) as running:
+        yield running

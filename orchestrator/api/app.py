@@ -16,20 +16,42 @@ from orchestrator.ui import routes as ui
 
 # Everything else asks who is there before its route is entered. Callbacks (and the page and form that
 # answer them) ask themselves, for a callback token stands in for a person.
-OPEN = frozenset({"operations.healthz", "operations.readyz", "description", "swagger.swagger", "swagger.static",
-                  "ui.static", "front", "callbacks.decide", "ui.callback", "ui.decide_callback"})
-POLICY = ("default-src 'none'; style-src 'self'; form-action 'self'; img-src 'self' data:; "
-          "frame-ancestors 'none'; base-uri 'none'")
+OPEN = frozenset(
+    {
+        "operations.healthz",
+        "operations.readyz",
+        "description",
+        "swagger.swagger",
+        "swagger.static",
+        "ui.static",
+        "front",
+        "callbacks.decide",
+        "ui.callback",
+        "ui.decide_callback",
+    }
+)
+POLICY = (
+    "default-src 'none'; style-src 'self'; form-action 'self'; img-src 'self' data:; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
 # Swagger UI starts itself with a script in its page, and styles itself from it.
-SWAGGER_POLICY = ("default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-                  "connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'")
+SWAGGER_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'"
+)
 
 
 def create_app(system: System) -> Flask:
     """Raises SettingsError where the authentication that the settings ask for cannot be had."""
-    app = OpenAPI("orchestrator", info={"title": "Flight orchestrator", "version": version("flight-orchestrator")},
-                  doc_ui=False, static_folder=None, validation_error_status=400,
-                  validation_error_model=models.Problem, validation_error_callback=problems.unreadable)
+    app = OpenAPI(
+        "orchestrator",
+        info={"title": "Flight orchestrator", "version": version("flight-orchestrator")},
+        doc_ui=False,
+        static_folder=None,
+        validation_error_status=400,
+        validation_error_model=models.Problem,
+        validation_error_callback=problems.unreadable,
+    )
     app.openapi_version = "3.1.0"  # the library writes 3.2.0, which few tools read yet, and uses nothing of it
     app.extensions |= {"system": system, "authenticator": authenticator(system.settings)}
     app.request_class = bodies.StrictRequest

@@ -12,19 +12,21 @@ from flask import Request, current_app, g, request
 from orchestrator.errors import OrchestratorError, SettingsError
 from orchestrator.settings import Settings
 
-SCOPES = frozenset({
-    "workflows:start",
-    "workflows:read",
-    "workflows:operate",  # cancel, retry, suspend, resume, resolve
-    "workflows:decide",  # answer a waiting step without its callback token
-    "definitions:read",
-    "definitions:write",
-    "metrics:read",
-})
+SCOPES = frozenset(
+    {
+        "workflows:start",
+        "workflows:read",
+        "workflows:operate",  # cancel, retry, suspend, resume, resolve
+        "workflows:decide",  # answer a waiting step without its callback token
+        "definitions:read",
+        "definitions:write",
+        "metrics:read",
+    }
+)
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class Forbidden(OrchestratorError):  # noqa: N818 - named for what is the case, like its siblings in `errors`
+class Forbidden(OrchestratorError):
     """The caller may not do this."""
 
 

@@ -12,14 +12,25 @@ from orchestrator.api import models as m
 from orchestrator.api.auth import decider
 from orchestrator.api.context import system
 
-routes = APIBlueprint("callbacks", __name__, url_prefix="/callbacks", abp_responses=m.COMMON,
-                      abp_tags=[Tag(name="callbacks", description="Answers to waiting steps")])
+routes = APIBlueprint(
+    "callbacks",
+    __name__,
+    url_prefix="/callbacks",
+    abp_responses=m.COMMON,
+    abp_tags=[Tag(name="callbacks", description="Answers to waiting steps")],
+)
 
 
-@routes.post("/<trace>/<step>", responses={200: m.DecidedAnswer, 404: m.NOT_FOUND, 409: m.CONFLICT, 410: m.GONE,
-                                           413: m.TOO_LARGE, 415: m.MEDIA})
-def decide(path: m.CallbackPath, query: m.CallbackQuery, header: m.CallbackHeader, body: m.CallbackBody,
-           ) -> dict[str, Any]:
+@routes.post(
+    "/<trace>/<step>",
+    responses={200: m.DecidedAnswer, 404: m.NOT_FOUND, 409: m.CONFLICT, 410: m.GONE, 413: m.TOO_LARGE, 415: m.MEDIA},
+)
+def decide(
+    path: m.CallbackPath,
+    query: m.CallbackQuery,
+    header: m.CallbackHeader,
+    body: m.CallbackBody,
+) -> dict[str, Any]:
     """Answer a waiting step, with its callback token or as somebody who may decide."""
     token = query.token if query.token is not None else header.callback_token
     decided = engine.decide(system(), trace=path.trace, step=path.step, **decider(token), **dict(body))

@@ -17,22 +17,31 @@ from orchestrator.errors import Invalid
 
 Answer = tuple[dict[str, Any], int, dict[str, str]]
 
-routes = APIBlueprint("definitions", __name__, url_prefix="/api/definitions", abp_responses=m.COMMON,
-                      abp_tags=[Tag(name="definitions", description="Workflow definitions")])
-TEXT: dict[str, Any] = {"content": {kind: {"schema": {"type": "string"}} for kind in ("application/yaml", "text/plain")}
-                        | {"application/json": {"schema": {"type": "object"}}}}
+routes = APIBlueprint(
+    "definitions",
+    __name__,
+    url_prefix="/api/definitions",
+    abp_responses=m.COMMON,
+    abp_tags=[Tag(name="definitions", description="Workflow definitions")],
+)
+TEXT: dict[str, Any] = {
+    "content": {kind: {"schema": {"type": "string"}} for kind in ("application/yaml", "text/plain")}
+    | {"application/json": {"schema": {"type": "object"}}}
+}
 
 
 def _text() -> str:
     return body_text(request, limit=system().settings.max_definition)
 
 
-@routes.put("/<id>", request_body=TEXT, responses={200: m.SavedAnswer, 201: m.SavedAnswer, 413: m.TOO_LARGE,
-                                                   422: m.INVALID})
+@routes.put(
+    "/<id>", request_body=TEXT, responses={200: m.SavedAnswer, 201: m.SavedAnswer, 413: m.TOO_LARGE, 422: m.INVALID}
+)
 def put_definition(path: m.DefinitionPath) -> Answer:
     """Save a definition: 201 for a new version, 200 where the newest has the same text."""
-    saved = engine.put_definition(system(), tenant=caller("definitions:write").tenant, workflow_id=path.id,
-                                  text=_text())
+    saved = engine.put_definition(
+        system(), tenant=caller("definitions:write").tenant, workflow_id=path.id, text=_text()
+    )
     location = f"{system().settings.base_url}/api/definitions/{saved.workflow_id}?version={saved.version}"
     answer = {"id": saved.workflow_id, "version": saved.version, "created": saved.created}
     return answer, 201 if saved.created else 200, {"Location": location}
@@ -57,5 +66,6 @@ def list_definitions() -> dict[str, Any]:
 @routes.get("/<id>", responses={200: m.DefinitionAnswer, 404: m.NOT_FOUND})
 def get_definition(path: m.DefinitionPath, query: m.VersionQuery) -> dict[str, Any]:
     """Read one version of a definition, as it was written."""
-    return engine.get_definition(system(), tenant=caller("definitions:read").tenant, workflow_id=path.id,
-                                 version=query.version)
+    return engine.get_definition(
+        system(), tenant=caller("definitions:read").tenant, workflow_id=path.id, version=query.version
+    )

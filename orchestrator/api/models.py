@@ -38,8 +38,13 @@ class DefinitionPath(Lenient):
 
 
 class StartHeader(Lenient):
-    idempotency_key: str | None = Field(None, alias="Idempotency-Key", min_length=1, max_length=255,
-                                        description="Repeating a start with the same key starts nothing new.")
+    idempotency_key: str | None = Field(
+        None,
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Repeating a start with the same key starts nothing new.",
+    )
 
 
 class CallbackHeader(Lenient):

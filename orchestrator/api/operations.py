@@ -17,8 +17,12 @@ from orchestrator.api.problems import RETRY_AFTER, ProblemDocument, respond
 
 log = structlog.get_logger(__name__)
 
-routes = APIBlueprint("operations", __name__, abp_responses=m.COMMON,
-                      abp_tags=[Tag(name="operations", description="For whoever runs the servers")])
+routes = APIBlueprint(
+    "operations",
+    __name__,
+    abp_responses=m.COMMON,
+    abp_tags=[Tag(name="operations", description="For whoever runs the servers")],
+)
 METRICS: dict[str, Any] = {"description": "Prometheus' text form", "content": {"text/plain": {}}}
 
 
@@ -37,9 +41,16 @@ def readyz() -> dict[str, Any] | Response:
     log.error("not ready", **found)  # why: an address or a user's name is not for everybody who may ask
     answering = {name: found[name] == "ok" for name in ("database", "broker")}
     silent = " and the ".join(name for name, answers in answering.items() if not answers)
-    return respond(ProblemDocument(status=503, kind="not-ready", title="Not ready", members={"ok": False, **answering},
-                                   detail=f"No answer from the {silent}; the log says why.",
-                                   headers={"Retry-After": RETRY_AFTER}))
+    return respond(
+        ProblemDocument(
+            status=503,
+            kind="not-ready",
+            title="Not ready",
+            members={"ok": False, **answering},
+            detail=f"No answer from the {silent}; the log says why.",
+            headers={"Retry-After": RETRY_AFTER},
+        )
+    )
 
 
 @routes.get("/metrics", responses={200: METRICS})

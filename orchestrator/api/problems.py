@@ -74,8 +74,14 @@ def of(error: Exception) -> ProblemDocument:
     if isinstance(error, OrchestratorError):
         for kind, status, name, title in KINDS:
             if isinstance(error, kind):
-                return ProblemDocument(status=status, kind=name, title=title, detail=str(error),
-                                       members=_members(error), headers=_headers(error))
+                return ProblemDocument(
+                    status=status,
+                    kind=name,
+                    title=title,
+                    detail=str(error),
+                    members=_members(error),
+                    headers=_headers(error),
+                )
     if isinstance(error, HTTPException):
         return _of_http(error)
     if isinstance(error, DATABASE_DOWN):
@@ -87,8 +93,12 @@ def _members(error: OrchestratorError) -> dict[str, Any]:
     if isinstance(error, Conflict):
         return {"present": error.present}
     if isinstance(error, Invalid):
-        return {"errors": [{"message": one.message, "line": one.line, "column": one.column, "hint": one.hint}
-                           for one in error.problems]}
+        return {
+            "errors": [
+                {"message": one.message, "line": one.line, "column": one.column, "hint": one.hint}
+                for one in error.problems
+            ]
+        }
     return {}
 
 
@@ -99,18 +109,29 @@ def _headers(error: OrchestratorError) -> dict[str, str]:
 def _of_http(error: HTTPException) -> ProblemDocument:
     status = error.code or 500
     phrase = HTTPStatus(status).phrase
-    headers = {name: value for name, value in error.get_headers(request.environ)
-               if name.lower() not in ("content-type", "content-length")}
-    return ProblemDocument(status=status, kind=phrase.lower().replace(" ", "-"), title=phrase,
-                           detail=error.description or phrase, headers=headers)
+    headers = {
+        name: value
+        for name, value in error.get_headers(request.environ)
+        if name.lower() not in ("content-type", "content-length")
+    }
+    return ProblemDocument(
+        status=status,
+        kind=phrase.lower().replace(" ", "-"),
+        title=phrase,
+        detail=error.description or phrase,
+        headers=headers,
+    )
 
 
 def _database_down(error: Exception) -> ProblemDocument:
     log.error("the database does not answer", error=str(error))
     return ProblemDocument(
-        status=503, kind="database-unavailable", title="The database does not answer",
+        status=503,
+        kind="database-unavailable",
+        title="The database does not answer",
         detail="Nothing was changed, or it was changed whole: repeat the request with the same Idempotency-Key.",
-        headers={"Retry-After": RETRY_AFTER})
+        headers={"Retry-After": RETRY_AFTER},
+    )
 
 
 def _unexpected(error: Exception) -> ProblemDocument:
@@ -118,18 +139,34 @@ def _unexpected(error: Exception) -> ProblemDocument:
     # Formatted here: a renderer that shows local variables would write secrets and payloads into the log.
     log.error("a request failed unexpectedly", reference=reference, exception="".join(format_exception(error)))
     return ProblemDocument(
-        status=500, kind="internal", title="The server failed",
+        status=500,
+        kind="internal",
+        title="The server failed",
         detail=f"This is a defect of the server; its log tells more under reference {reference}.",
-        members={"instance": f"urn:uuid:{reference}"})
+        members={"instance": f"urn:uuid:{reference}"},
+    )
 
 
 def unreadable(error: ValidationError) -> Response:
     """A body, query or header of the wrong shape: 400, each fault with its path and without its value."""
-    faults = [{"message": f"{'.'.join(str(part) for part in one['loc']) or 'body'}: {one['msg']}",
-               "line": None, "column": None, "hint": None} for one in error.errors(include_input=False)]
-    return respond(ProblemDocument(
-        status=400, kind="bad-request", title="The request cannot be read",
-        detail="; ".join(str(fault["message"]) for fault in faults), members={"errors": faults}))
+    faults = [
+        {
+            "message": f"{'.'.join(str(part) for part in one['loc']) or 'body'}: {one['msg']}",
+            "line": None,
+            "column": None,
+            "hint": None,
+        }
+        for one in error.errors(include_input=False)
+    ]
+    return respond(
+        ProblemDocument(
+            status=400,
+            kind="bad-request",
+            title="The request cannot be read",
+            detail="; ".join(str(fault["message"]) for fault in faults),
+            members={"errors": faults},
+        )
+    )
 
 
 def respond(problem: ProblemDocument) -> Response:

@@ -15,16 +15,36 @@ from orchestrator.api.context import system
 
 Answer = tuple[dict[str, Any], int] | tuple[dict[str, Any], int, dict[str, str]]
 
-routes = APIBlueprint("workflows", __name__, url_prefix="/api/workflows", abp_responses=m.COMMON,
-                      abp_tags=[Tag(name="workflows", description="Instances of workflow definitions")])
+routes = APIBlueprint(
+    "workflows",
+    __name__,
+    url_prefix="/api/workflows",
+    abp_responses=m.COMMON,
+    abp_tags=[Tag(name="workflows", description="Instances of workflow definitions")],
+)
 
 
-@routes.post("/start", responses={200: m.StartedAnswer, 201: m.StartedAnswer, 404: m.NOT_FOUND, 409: m.CONFLICT,
-                                  413: m.TOO_LARGE, 415: m.MEDIA, 422: m.INVALID})
+@routes.post(
+    "/start",
+    responses={
+        200: m.StartedAnswer,
+        201: m.StartedAnswer,
+        404: m.NOT_FOUND,
+        409: m.CONFLICT,
+        413: m.TOO_LARGE,
+        415: m.MEDIA,
+        422: m.INVALID,
+    },
+)
 def start(body: m.StartBody, header: m.StartHeader) -> Answer:
     """Start an instance: 201, or 200 where the same Idempotency-Key started it before."""
-    started = engine.start(system(), tenant=caller("workflows:start").tenant, workflow_id=body.workflow_id,
-                           payload=body.payload, idempotency_key=header.idempotency_key)
+    started = engine.start(
+        system(),
+        tenant=caller("workflows:start").tenant,
+        workflow_id=body.workflow_id,
+        payload=body.payload,
+        idempotency_key=header.idempotency_key,
+    )
     answer = {"instanceId": started.instance_id, "traceId": started.instance_id, "status": started.status}
     location = f"{system().settings.base_url}/api/workflows/{started.instance_id}/status"
     return answer, 201 if started.created else 200, {"Location": location}
@@ -92,5 +112,11 @@ def resume(path: m.InstancePath) -> Answer:
 @routes.post("/<id>/steps/<step>/resolve", responses={**OPERATED, 415: m.MEDIA})
 def resolve(path: m.StepPath, body: m.ResolveBody) -> Answer:
     """Settle a step of which nobody knows whether it was done."""
-    return _operate(engine.resolve, path.id, step=path.step, verdict=body.verdict, result=body.result,
-                    by=caller("workflows:operate").subject)
+    return _operate(
+        engine.resolve,
+        path.id,
+        step=path.step,
+        verdict=body.verdict,
+        result=body.result,
+        by=caller("workflows:operate").subject,
+    )

@@ -36,11 +36,17 @@ def instances() -> str:
 def instance(instance_id: str) -> str:
     reader = caller("workflows:read")
     found = engine.status(system(), tenant=reader.tenant, instance_id=instance_id)
-    log = engine.logs(system(), tenant=reader.tenant, instance_id=instance_id, limit=ROWS,
-                      cursor=request.args.get("log") or None)
+    log = engine.logs(
+        system(), tenant=reader.tenant, instance_id=instance_id, limit=ROWS, cursor=request.args.get("log") or None
+    )
     decided = next((step for step in found["steps"] if step["step"] == request.args.get("decided")), None)
-    return render_template("instance.html", instance=found, log=log, decided=decided,
-                           waiting=[step for step in found["steps"] if awaits_decision(step)])
+    return render_template(
+        "instance.html",
+        instance=found,
+        log=log,
+        decided=decided,
+        waiting=[step for step in found["steps"] if awaits_decision(step)],
+    )
 
 
 def awaits_decision(step: dict[str, Any]) -> bool:

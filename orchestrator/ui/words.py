@@ -36,9 +36,15 @@ REASON_WORDS = {
     "quarantined": "a step ended its worker again and again",
 }
 MOODS = {
-    "COMPLETED": "good", "SUCCEEDED": "good",
-    "FAILED": "bad", "COMPENSATED": "bad", "STUCK": "bad", "UNKNOWN": "bad",
-    "WAITING": "wait", "SUSPENDED": "wait", "RETRYING": "wait",
+    "COMPLETED": "good",
+    "SUCCEEDED": "good",
+    "FAILED": "bad",
+    "COMPENSATED": "bad",
+    "STUCK": "bad",
+    "UNKNOWN": "bad",
+    "WAITING": "wait",
+    "SUSPENDED": "wait",
+    "RETRYING": "wait",
 }
 
 
