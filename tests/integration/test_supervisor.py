@@ -122,6 +122,17 @@ def test_a_signal_to_the_supervisor_alone_stops_every_descendant(tmp_path: Path,
         assert all(gone(process) for process in processes)
 
 
+def test_an_interrupt_is_obeyed_in_a_scripts_background(tmp_path: Path) -> None:
+    """There the shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stack(tmp_path, 'stand_in("one")') as running:
+            running.says("all ready")
+            assert running.stop(signal.SIGINT) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_killed_child_is_started_again_and_the_others_are_left_alone(tmp_path: Path) -> None:
     with stack(tmp_path, 'stand_in("one"), stand_in("two")') as running:
         running.says("all ready")
