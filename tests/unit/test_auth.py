@@ -14,8 +14,9 @@ from orchestrator.settings import Settings
 def ask(method: str = "POST", *, remote: str = "127.0.0.1", public_url: str | None = None, **headers: str) -> str:
     """The tenant of a request to http://127.0.0.1:8080 with these headers."""
     named = [(name.replace("_", "-"), value) for name, value in headers.items()]
-    builder = EnvironBuilder(method=method, base_url="http://127.0.0.1:8080/", headers=named,
-                             environ_base={"REMOTE_ADDR": remote})
+    builder = EnvironBuilder(
+        method=method, base_url="http://127.0.0.1:8080/", headers=named, environ_base={"REMOTE_ADDR": remote}
+    )
     local = LocalAuthenticator(Settings(auth="local", tenant="city", public_url=public_url))
     return local.authenticate(Request(builder.get_environ())).tenant
 
@@ -64,24 +65,30 @@ def test_the_public_name_is_one_of_ours() -> None:
     assert tenant == "city"
 
 
-@pytest.mark.parametrize("headers", [
-    {"Origin": "https://evil.example"},
-    {"Origin": "null"},
-    {"Origin": "http://127.0.0.1:9999"},  # another server on this machine
-    {"Sec_Fetch_Site": "cross-site"},
-    {"Sec_Fetch_Site": "same-site", "Origin": "http://127.0.0.1:9999"},
-])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:9999"},  # another server on this machine
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site", "Origin": "http://127.0.0.1:9999"},
+    ],
+)
 def test_another_sites_page_can_change_nothing(headers: dict[str, str]) -> None:
     with pytest.raises(Forbidden, match="another site"):
         ask("POST", **headers)
 
 
-@pytest.mark.parametrize("headers", [
-    {},  # curl, a service
-    {"Origin": "http://127.0.0.1:8080"},
-    {"Host": "localhost:8080", "Origin": "http://localhost:8080"},
-    {"Sec_Fetch_Site": "same-origin", "Origin": "null"},  # our form, under `Referrer-Policy: no-referrer`
-])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},  # curl, a service
+        {"Origin": "http://127.0.0.1:8080"},
+        {"Host": "localhost:8080", "Origin": "http://localhost:8080"},
+        {"Sec_Fetch_Site": "same-origin", "Origin": "null"},  # our form, under `Referrer-Policy: no-referrer`
+    ],
+)
 def test_our_own_pages_and_programs_may(headers: dict[str, str]) -> None:
     assert ask("POST", **headers) == "city"
 

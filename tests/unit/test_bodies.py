@@ -15,7 +15,8 @@ from orchestrator.errors import BadRequest
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
-    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner))
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+)
 
 
 @given(JSON)
@@ -23,18 +24,21 @@ def test_whatever_json_can_be_stored_is_read_unchanged(value: Any) -> None:
     assert parse_json(json.dumps(value)) == value
 
 
-@pytest.mark.parametrize(("text", "reason"), [
-    ('{"fee": NaN}', "NaN"),
-    ('{"fee": -Infinity}', "-Infinity"),
-    ('{"fee": 1e999}', "too large"),
-    ('{"name": "\\u0000"}', "NUL"),
-    ('{"\\u0000": 1}', "NUL"),
-    ('{"name": "\\ud800"}', "surrogate"),
-    ('{"fee": ' + "9" * 5000 + "}", "digits"),
-    ("{", "line 1 column 2"),
-    ("", "not JSON"),
-    ("[" * 100_000, "inside each other"),
-])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"fee": NaN}', "NaN"),
+        ('{"fee": -Infinity}', "-Infinity"),
+        ('{"fee": 1e999}', "too large"),
+        ('{"name": "\\u0000"}', "NUL"),
+        ('{"\\u0000": 1}', "NUL"),
+        ('{"name": "\\ud800"}', "surrogate"),
+        ('{"fee": ' + "9" * 5000 + "}", "digits"),
+        ("{", "line 1 column 2"),
+        ("", "not JSON"),
+        ("[" * 100_000, "inside each other"),
+    ],
+)
 def test_what_cannot_be_stored_is_refused_with_its_reason(text: str, reason: str) -> None:
     with pytest.raises(BadRequest, match=reason):
         parse_json(text)

@@ -29,21 +29,24 @@ from orchestrator.errors import (
 WRONG = Problem(message="unknown key `compensat`", line=3, column=5, hint="did you mean `compensate`?")
 
 
-@pytest.mark.parametrize(("error", "status"), [
-    (BadRequest(), 400),
-    (Unauthorized(), 401),
-    (Forbidden(), 403),
-    (NotFound(), 404),
-    (Conflict(), 409),
-    (Gone(), 410),
-    (TooLarge(), 413),
-    (Invalid([WRONG]), 422),
-    (InvalidPayload([WRONG]), 422),
-    (sqlalchemy.exc.OperationalError("select 1", {}, Exception("refused")), 503),
-    (psycopg.OperationalError("refused"), 503),
-    (LostRace(), 500),
-    (RuntimeError(), 500),
-])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (BadRequest(), 400),
+        (Unauthorized(), 401),
+        (Forbidden(), 403),
+        (NotFound(), 404),
+        (Conflict(), 409),
+        (Gone(), 410),
+        (TooLarge(), 413),
+        (Invalid([WRONG]), 422),
+        (InvalidPayload([WRONG]), 422),
+        (sqlalchemy.exc.OperationalError("select 1", {}, Exception("refused")), 503),
+        (psycopg.OperationalError("refused"), 503),
+        (LostRace(), 500),
+        (RuntimeError(), 500),
+    ],
+)
 def test_every_error_has_its_status(error: Exception, status: int) -> None:
     assert problems.of(error).status == status
 
@@ -54,8 +57,12 @@ def test_an_error_without_a_message_says_what_its_class_says() -> None:
 
 def test_a_problem_has_the_members_of_rfc_9457() -> None:
     document = problems.of(NotFound("No instance abc.")).as_json()
-    assert document == {"type": "urn:flight-orchestrator:problem:not-found", "title": "Not found", "status": 404,
-                        "detail": "No instance abc."}
+    assert document == {
+        "type": "urn:flight-orchestrator:problem:not-found",
+        "title": "Not found",
+        "status": 404,
+        "detail": "No instance abc.",
+    }
 
 
 def test_an_invalid_definition_lists_every_fault_with_its_place() -> None:

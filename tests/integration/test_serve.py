@@ -1,0 +1,81 @@
+"""The web server as a process of its own: gunicorn over the composed system."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.api.serve import options, run
+from orchestrator.errors import SettingsError
+from orchestrator.ports import free_port
+from orchestrator.settings import Settings
+from tests.processes import gone, wait_until
+
+pytestmark = pytest.mark.integration
+
+SERVE = "from orchestrator.api.serve import run; from orchestrator.settings import load; run(load())"
+
+
+@pytest.fixture
+def server(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    (tmp_path / "services.yaml").write_text("services: {}\n")
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")} | {
+        "ORCHESTRATOR_AUTH": "local",
+        "ORCHESTRATOR_PORT": str(port),
+        "ORCHESTRATOR_DATA_DIR": str(tmp_path),
+        "ORCHESTRATOR_DATABASE_URL": database_url,
+        "ORCHESTRATOR_BROKER_URL": broker_url,
+        "ORCHESTRATOR_WORKFLOWS_DIR": str(tmp_path),
+        "ORCHESTRATOR_SERVICES_FILE": str(tmp_path / "services.yaml"),
+    }
+    process = subprocess.Popen([sys.executable, "-c", SERVE], env=environment, start_new_session=True)
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(json.load(answer)["ok"])
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+def children(parent: int) -> list[int]:
+    """On Linux; elsewhere none are seen."""
+    tasks = Path(f"/proc/{parent}/task/{parent}/children")
+    return [int(child) for child in tasks.read_text().split()] if tasks.exists() else []
+
+
+def test_the_server_answers_until_it_is_told_to_stop(server: tuple[subprocess.Popen[bytes], str]) -> None:
+    process, url = server
+    wait_until(lambda: answers(f"{url}/readyz"), within=30)
+    workers = children(process.pid)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=15) == 0
+    assert all(gone(worker) for worker in workers)
+
+
+def test_wrong_settings_stop_it_before_anything_is_bound() -> None:
+    with pytest.raises(SettingsError, match="only `local` exists yet"):
+        run(Settings(auth="jwt"))
+
+
+def test_it_binds_what_the_settings_say_and_opens_no_control_socket() -> None:
+    chosen = options(Settings(host="::1", port=8081))
+    assert chosen["bind"] == "[::1]:8081"
+    assert chosen["control_socket_disable"] is True
