@@ -23,6 +23,24 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
     return True
 
 
+def reserve(port: int, host: str = LOOPBACK) -> socket.socket | None:
+    """Keep a free port for a server that is started later; none: it is taken. Released when the socket is closed.
+
+    Two stacks that start together would both find 8080 free. Whoever has the UDP port of the same number has
+    the right to the TCP one: it is exclusive, knows no lingering connections, and goes with the process.
+    """
+    token = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        token.bind((host, port))
+    except OSError:
+        token.close()
+        return None
+    if is_free(port, host):
+        return token
+    token.close()
+    return None
+
+
 def free_port() -> int:
     for port in random.sample(CANDIDATES, 200):
         if is_free(port):

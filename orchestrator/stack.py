@@ -7,14 +7,15 @@ import sysconfig
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from orchestrator.child import Child, Ready
-from orchestrator.data_directory import Claim, make
+from orchestrator.data_directory import make
 from orchestrator.embedded import prepare_broker, prepare_postgres
 from orchestrator.errors import ServerError
-from orchestrator.ports import free_port, is_free
+from orchestrator.ports import free_port, reserve
 from orchestrator.settings import PREFIX, Settings
 
 LOOPBACKS = ("127.0.0.1", "localhost", "::1")
@@ -22,11 +23,11 @@ LOOPBACKS = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """The children in the order in which they are started, and the data that is theirs while they run."""
+    """The children in the order in which they are started."""
 
     children: Sequence[Child]
     url: str
-    claims: Sequence[Claim]
+    held: ExitStack  # data directories and the port, which are the stack's until this is closed
 
 
 def compose(settings: Settings, *, workers: int, port: int | None, data_dir: Path) -> Stack:
@@ -36,20 +37,19 @@ def compose(settings: Settings, *, workers: int, port: int | None, data_dir: Pat
     is taken.
     """
     make(data_dir)
-    prepared = []
-    settings = replace(settings, port=choose_port(settings, port), data_dir=str(data_dir.resolve()))
-    if settings.database_url is None:
-        prepared.append(database := prepare_postgres(data_dir))
-        settings = replace(settings, database_url=database.url)
-    if settings.broker_url is None:
-        prepared.append(broker := prepare_broker(data_dir))
-        settings = replace(settings, broker_url=broker.url)
-    settings = with_local_auth(settings)
-    return Stack(
-        children=[*(server.child for server in prepared), *ours(settings, workers)],
-        url=settings.base_url,
-        claims=[server.claim for server in prepared],
-    )
+    with ExitStack() as held:
+        settings = replace(settings, port=hold_port(settings, port, held), data_dir=str(data_dir.resolve()))
+        prepared = []
+        if settings.database_url is None:
+            prepared.append(database := prepare_postgres(data_dir))
+            held.callback(database.claim.release)
+            settings = replace(settings, database_url=database.url)
+        if settings.broker_url is None:
+            prepared.append(broker := prepare_broker(data_dir))
+            held.callback(broker.claim.release)
+            settings = replace(settings, broker_url=broker.url)
+        children = [*(server.child for server in prepared), *ours(with_local_auth(settings), workers)]
+        return Stack(children=children, url=settings.base_url, held=held.pop_all())
 
 
 def ours(settings: Settings, workers: int) -> list[Child]:
@@ -87,13 +87,13 @@ def with_local_auth(settings: Settings) -> Settings:
     return settings
 
 
-def choose_port(settings: Settings, asked: int | None) -> int:
-    port = settings.port if asked is None else asked
-    if port and is_free(port, settings.host):
-        return port
-    if asked:
-        raise ServerError(f"port {asked} of {settings.host} is taken: give another --port")
-    return free_port()
+def hold_port(settings: Settings, asked: int | None, held: ExitStack) -> int:
+    wanted = settings.port if asked is None else asked
+    for port in (wanted, *([] if asked else [free_port()])):
+        if port and (token := reserve(port, settings.host)):
+            held.enter_context(token)
+            return port
+    raise ServerError(f"port {wanted} of {settings.host} is taken: give another --port")
 
 
 def answers(url: str) -> Ready:

@@ -37,11 +37,8 @@ def up(settings: Settings, *, workers: int, port: int | None, data_dir: Path) ->
     Returns what `supervise` returns; raises ServerError when the stack cannot be started at all.
     """
     stack = compose(settings, workers=workers, port=port, data_dir=data_dir)
-    try:
+    with stack.held:
         return supervise(stack.children, announce=f"ready: {stack.url}/ui")
-    finally:
-        for claim in stack.claims:
-            claim.release()
 
 
 @dataclass
