@@ -21,7 +21,7 @@ from orchestrator.system import System
 from orchestrator.tokens import Tokens
 
 SWEEP_QUEUE = "sweep"
-SECRET = "callback_secret"
+CALLBACK_KEY = "callback_secret"
 BROKER_SECONDS = 5.0  # before a broker that does not answer counts as down
 
 
@@ -88,9 +88,9 @@ def _kept_secret(database: Database) -> str:
     """The key that signs callback tokens: made once for an installation, so that every process has the same."""
     with database.transaction() as connection:
         insert = text("INSERT INTO installation (name, value) VALUES (:name, :value) ON CONFLICT DO NOTHING")
-        connection.execute(insert, {"name": SECRET, "value": secrets.token_urlsafe(32)})
+        connection.execute(insert, {"name": CALLBACK_KEY, "value": secrets.token_urlsafe(32)})
         found = text("SELECT value FROM installation WHERE name = :name")
-        kept: str = connection.execute(found, {"name": SECRET}).scalar_one()
+        kept: str = connection.execute(found, {"name": CALLBACK_KEY}).scalar_one()
     return kept
 
 

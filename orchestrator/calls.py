@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from orchestrator import expression, states
+from orchestrator import expression, logs, states
 from orchestrator.attempts import Attempt
 from orchestrator.definition import BranchesStep, ServiceStep, Template
 from orchestrator.errors import ExpressionError
@@ -120,7 +120,8 @@ def _send(system: System, step: ServiceStep, attempt: Attempt, context: dict[str
             return asked
     if not _still_holds(system, attempt, claimed):
         return Lost()
-    return system.caller.call(lane, call)
+    with logs.about(trace=attempt.instance, step=attempt.step, tenant=attempt.tenant):
+        return system.caller.call(lane, call)
 
 
 def _time_left(lane: Lane, attempt: Attempt, claimed: float) -> float:

@@ -23,20 +23,20 @@ LEG, COMPENSATE, SWEEP = "orchestrator.leg", "orchestrator.compensate", "orchest
 log = logging.getLogger(__name__)
 
 
-class JoinBackend(BaseBackend):
+class JoinBackend(BaseBackend):  # type: ignore[misc]  # Celery ships no types
     """Stores nothing. Sends a chord's body for the instances whose join a branch's last leg found ready."""
 
-    def apply_chord(self, *args: Any, **kwargs: Any) -> None:
+    def apply_chord(self, *_: Any, **__: Any) -> None:
         """Celery would poll for the header's results here: the join is decided by the last branch's transition."""
 
-    def store_result(self, *args: Any, **kwargs: Any) -> None:
+    def store_result(self, *_: Any, **__: Any) -> None:
         """Postgres has it."""
 
-    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+    def _get_task_meta_for(self, *_: Any) -> dict[str, Any]:
         """Asked when a task in a header chain fails; without an answer the worker's thread would hang on it."""
         return {"status": celery_states.PENDING, "result": None}
 
-    def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **_: Any) -> None:
         """Called for every last task of a branch, and with FAILURE for failing ones in the middle of one."""
         if state != celery_states.SUCCESS or not result:
             return
@@ -46,7 +46,7 @@ class JoinBackend(BaseBackend):
             # Raised on, it would run the errbacks of a leg that has succeeded. The sweep sends these again.
             log.warning("the body of a join was not published; the sweep will do it", exc_info=True)
 
-    def as_uri(self, include_password: bool = False) -> str:
+    def as_uri(self, *_: Any, **__: Any) -> str:
         return "join://"
 
 

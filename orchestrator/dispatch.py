@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
 
@@ -19,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestrator import canvas
 from orchestrator.store import due
 from orchestrator.store.due import Ready
-from orchestrator.store.transitions import READY_CHANNEL
+from orchestrator.store.transitions import NOTIFY, READY_CHANNEL
 from orchestrator.system import System
 
 BATCH = 500  # rows a round
@@ -93,6 +94,8 @@ class Dispatcher:
 
     def stop(self) -> None:
         self._stop.set()
+        with suppress(psycopg.Error, SQLAlchemyError), self._system.database.transaction() as connection:
+            connection.execute(NOTIFY)  # wakes it; without a database it wakes by itself after IDLE
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
@@ -117,7 +120,7 @@ class Dispatcher:
                 pass
         except (psycopg.Error, SQLAlchemyError):
             raise
-        except Exception as error:  # whatever the broker's client raises: the rows are unpublished again
+        except Exception as error:  # noqa: BLE001  # whatever the broker's client raises: the rows are unpublished again
             log.warning("the broker did not take a message; trying again: %s", error)
             self._stop.wait(IDLE)
         with self._system.database.transaction() as connection:

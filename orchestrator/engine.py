@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -37,9 +39,10 @@ from orchestrator.operators import Verdict
 from orchestrator.payloads import check_payload, check_storable
 from orchestrator.plan import Plan
 from orchestrator.rows import Header, Row
+from orchestrator.settings import Settings
 from orchestrator.states import Phase
 from orchestrator.store import definitions, instances, transitions
-from orchestrator.store.definitions import Version
+from orchestrator.store.definitions import Plans, Version
 from orchestrator.store.transitions import Birth
 from orchestrator.system import System
 from orchestrator.tokens import Wait
@@ -79,16 +82,45 @@ class Saved:
 # -- starting
 
 
-def start(system: System, *, tenant: str, workflow_id: str, payload: Any, idempotency_key: str | None = None) -> Started:
+def start(
+    system: System, *, tenant: str, workflow_id: str, payload: Any, idempotency_key: str | None = None
+) -> Started:
     """Raises NotFound (no such workflow), Invalid (its file has errors), InvalidPayload, BadRequest, TooLarge, Conflict."""
     with system.database.transaction() as connection:
-        version = _newest(connection, tenant, workflow_id)
-        plan = _plan(system, version)
-        check_payload(payload, plan.definition.input, system.settings.max_payload)
-        digest = _digest(workflow_id, payload)
-        if idempotency_key and (known := instances.by_idempotency_key(connection, tenant, idempotency_key)):
-            return _repeated(known, digest)
-        return _begin(connection, plan, version, payload, idempotency_key, digest)
+        return start_within(
+            connection, system.plans, system.settings, tenant=tenant, workflow_id=workflow_id, payload=payload,
+            idempotency_key=idempotency_key,
+        )  # fmt: skip
+
+
+def start_within(connection: Connection, plans: Plans, settings: Settings, *, tenant: str, workflow_id: str, payload: Any,
+                 idempotency_key: str | None = None) -> Started:  # fmt: skip
+    """The same inside a transaction that the caller commits."""
+    version = _newest(connection, tenant, workflow_id)
+    plan = plans.of_text(version.id, version.text)
+    check_payload(payload, plan.definition.input, settings.max_payload)
+    digest = _digest(workflow_id, payload)
+    if idempotency_key and (known := instances.by_idempotency_key(connection, tenant, idempotency_key)):
+        return _repeated(known, digest)
+    now = _now(connection)
+    birth = _birth(plan, version, payload, now, key=idempotency_key, digest=digest)
+    begun = transitions.begin(connection, plan, [birth], now)
+    if begun:
+        return Started(instance_id=birth.header.id, status=begun[0].header.status, created=True)
+    known = instances.by_idempotency_key(connection, tenant, idempotency_key or "")
+    assert known is not None, "an insert is only refused for its idempotency key"
+    return _repeated(known, digest)
+
+
+def start_many_within(connection: Connection, plans: Plans, settings: Settings, *, tenant: str, workflow_id: str,
+                      payloads: Sequence[Any]) -> list[str]:  # fmt: skip
+    """An instance for each payload, set-wise; the ids in the payloads' order."""
+    version = _newest(connection, tenant, workflow_id)
+    plan, now = plans.of_text(version.id, version.text), _now(connection)
+    for payload in payloads:
+        check_payload(payload, plan.definition.input, settings.max_payload)
+    births = [_birth(plan, version, payload, now, key=None, digest=None) for payload in payloads]
+    return [one.header.id for one in transitions.begin(connection, plan, births, now)]
 
 
 def _newest(connection: Connection, tenant: str, workflow_id: str) -> Version:
@@ -101,25 +133,19 @@ def _newest(connection: Connection, tenant: str, workflow_id: str) -> Version:
     return version
 
 
-def _plan(system: System, version: Version) -> Plan:
-    return system.plans.of_text(version.id, version.text)
+def _now(connection: Connection) -> datetime:
+    found: datetime = connection.execute(text(f"SELECT {CLOCK_NOW}")).scalar_one()
+    return found
 
 
-def _begin(connection: Connection, plan: Plan, version: Version, payload: Any, key: str | None, digest: str) -> Started:
-    definition = plan.definition
-    now = connection.execute(text(f"SELECT {CLOCK_NOW}")).scalar_one()
+def _birth(plan: Plan, version: Version, payload: Any, now: datetime, *, key: str | None, digest: str | None) -> Birth:
+    deadline = plan.definition.deadline
     header = Header(
         id=uuid_utils.uuid7().hex, tenant=version.tenant, workflow_id=version.workflow_id, version_id=version.id,
         version=version.version, business_key=_business_key(plan, payload),
-        deadline_at=later(now, definition.deadline) if definition.deadline else None,
+        deadline_at=later(now, deadline) if deadline else None,
     )  # fmt: skip
-    birth = Birth(header=header, payload=payload, idempotency_key=key, request_digest=digest)
-    begun = transitions.begin(connection, plan, [birth], now)
-    if begun:
-        return Started(instance_id=header.id, status=begun[0].header.status, created=True)
-    known = instances.by_idempotency_key(connection, version.tenant, key or "")
-    assert known is not None, "an insert is only refused for its idempotency key"
-    return _repeated(known, digest)
+    return Birth(header=header, payload=payload, idempotency_key=key, request_digest=digest)
 
 
 def _repeated(known: Mapping[str, Any], digest: str) -> Started:
@@ -172,40 +198,60 @@ def _trace(instance_id: str) -> str:
 
 
 def _after(cursor: str | None) -> int:
-    if cursor is not None and not cursor.isdigit():
-        raise BadRequest(f"{cursor!r} is not a cursor: pass on the one that the page before gave")
+    if cursor is not None and not re.fullmatch("[0-9]{1,9}", cursor):
+        raise _bad_cursor(cursor)
     return int(cursor or 0)
+
+
+def _before(cursor: str | None) -> str | None:
+    try:
+        return UUID(cursor).hex if cursor is not None else None
+    except ValueError:
+        raise _bad_cursor(str(cursor)) from None
+
+
+def _bad_cursor(cursor: str) -> BadRequest:
+    return BadRequest(f"{cursor!r} is not a cursor: pass on the one that the page before gave")
+
+
+def _page(found: list[dict[str, Any]], limit: int, cursor_of: Callable[[dict[str, Any]], str]) -> str | None:
+    """The cursor for the next page. One row more than the page holds was asked for; it is dropped here."""
+    if len(found) <= limit:
+        return None
+    del found[limit:]
+    return cursor_of(found[-1])
 
 
 def history(system: System, *, tenant: str, instance_id: str, limit: int = 100, cursor: str | None = None) -> Page:
     """Transitions, oldest first."""
-    return _entries(system, tenant, instance_id, limit, cursor, lambda trace, one: views.entry(one))
+    return _entries(system, tenant, instance_id, limit, cursor, view=lambda _, one: views.entry(one))
 
 
 def logs(system: System, *, tenant: str, instance_id: str, limit: int = 100, cursor: str | None = None) -> Page:
     """The same in console form: {time, level, step, line, fields}."""
-    return _entries(system, tenant, instance_id, limit, cursor, views.log_line)
+    return _entries(system, tenant, instance_id, limit, cursor, view=views.log_line)
 
 
-def _entries(system: System, tenant: str, instance_id: str, limit: int, cursor: str | None,
+def _entries(system: System, tenant: str, instance_id: str, limit: int, cursor: str | None, *,
              view: Callable[[str, Mapping[str, Any]], dict[str, Any]]) -> Page:  # fmt: skip
     with system.database.transaction() as connection:
         trace = _found(connection, tenant, instance_id)["id"].hex
-        found = instances.history(connection, tenant, trace, after=_after(cursor), limit=limit)
-    items = [view(trace, one) for one in found]
-    return Page(items=items, cursor=str(found[-1]["seq"]) if len(found) == limit else None)
+        found = instances.history(connection, tenant, trace, after=_after(cursor), limit=limit + 1)
+    following = _page(found, limit, lambda one: str(one["seq"]))
+    return Page(items=[view(trace, one) for one in found], cursor=following)
 
 
 def list_instances(system: System, *, tenant: str, status: str | None = None, workflow_id: str | None = None,
                    business_key: str | None = None, limit: int = 50, cursor: str | None = None) -> Page:  # fmt: skip
     """Newest first (`views.summary`)."""
     wanted = instances.Filter(tenant=tenant, status=status, workflow_id=workflow_id, business_key=business_key,
-                              before=_trace(cursor) if cursor else None, limit=limit)  # fmt: skip
+                              before=_before(cursor), limit=limit + 1)  # fmt: skip
     with system.database.transaction() as connection:
         found = instances.listed(connection, wanted)
+        following = _page(found, limit, lambda row: row["id"].hex)
         active = instances.active_steps(connection, [row["id"].hex for row in found if row["ended_at"] is None])
     items = [views.summary(row, active.get(row["id"].hex, [])) for row in found]
-    return Page(items=items, cursor=found[-1]["id"].hex if len(found) == limit else None)
+    return Page(items=items, cursor=following)
 
 
 # -- ordering
@@ -233,9 +279,7 @@ def resolve(system: System, *, tenant: str, instance_id: str, step: str, verdict
             by: str | None = None) -> str:  # fmt: skip
     """A person's verdict on an UNKNOWN step."""
     check_storable(result, "the result", system.settings.max_payload)
-    return _order(
-        system, tenant, instance_id, lambda one: operators.resolve(one, step, verdict, result=result, by=by)
-    )
+    return _order(system, tenant, instance_id, lambda one: operators.resolve(one, step, verdict, result=result, by=by))
 
 
 def _order(system: System, tenant: str, instance_id: str, verb: Callable[[Instance], None]) -> str:
@@ -263,7 +307,9 @@ def decide(system: System, *, trace: str, step: str, token: str | None, tenant: 
     """
     wait = _wait(system, trace, step, token, tenant)
     check_storable([result, error, comment], "the answer", system.settings.max_payload)
-    given = Answer(decision=_decision(decision, error), result=result, error=error, comment=comment, by=by or "callback")
+    given = Answer(
+        decision=_decision(decision, error), result=result, error=error, comment=comment, by=by or "callback"
+    )
     found = transitions.transition(
         system.database, system.plans, [_trace(trace)], lambda one: _rule(one, step, wait, given), tenant=tenant
     )
@@ -347,7 +393,9 @@ def put_definition(system: System, *, tenant: str, workflow_id: str, text: str) 
     """Raises Invalid (with positions), TooLarge, BadRequest (the id inside differs)."""
     definition = loader.load(_limited(system, text), lanes=system.lanes, limit=system.settings.max_definition)
     if definition.id != workflow_id:
-        raise BadRequest(f"the definition's id is {definition.id!r}, but it was sent to {workflow_id!r}: make them agree")
+        raise BadRequest(
+            f"the definition's id is {definition.id!r}, but it was sent to {workflow_id!r}: make them agree"
+        )
     with system.database.transaction() as connection:
         version, created = definitions.save(connection, tenant, definition, text)
     return Saved(workflow_id=workflow_id, version=version.version, created=created)
@@ -409,7 +457,7 @@ def ready(system: System) -> dict[str, Any]:
 def _try(question: Callable[[], object]) -> str:
     try:
         question()
-    except Exception as error:  # whatever a driver raises is the answer here
+    except Exception as error:  # noqa: BLE001  # whatever a driver raises is the answer here
         return f"{type(error).__name__}: {error}".split("\n")[0][:200]
     return "ok"
 
@@ -433,5 +481,7 @@ def metrics(system: System) -> str:
     lines += ["# TYPE orchestrator_steps gauge"]
     lines += [f'orchestrator_steps{{state="{name}"}} {count}' for name, (count, _) in sorted(steps.items())]
     lines += ["# TYPE orchestrator_oldest_step_seconds gauge"]
-    lines += [f'orchestrator_oldest_step_seconds{{state="{name}"}} {age:.3f}' for name, (_, age) in sorted(steps.items())]
+    lines += [
+        f'orchestrator_oldest_step_seconds{{state="{name}"}} {age:.3f}' for name, (_, age) in sorted(steps.items())
+    ]
     return "\n".join(lines) + "\n"

@@ -47,7 +47,7 @@ def retry(instance: Instance) -> None:
     """Try again what stopped: a stuck undo, a quarantined step, a step between two attempts, or a failed instance."""
     if instance.header.status in (states.FAILED, states.COMPENSATED):
         _restart(instance)
-    elif not any([_try_again(instance, row) for row in list(instance.rows())]):
+    elif not sum(_try_again(instance, row) for row in list(instance.rows())):  # all of them, not the first
         raise _conflict(instance, "has nothing to retry; an UNKNOWN step is settled by `resolve`")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from celery import signals
 
+from orchestrator import logs
 from orchestrator.dispatch import Dispatcher
 from orchestrator.sweep import Timer, extend_leases, sweep
 from orchestrator.system import System
@@ -38,6 +39,9 @@ def attach(system: System) -> Threads:
     """Tie the threads to the worker's signals."""
     threads = Threads(system)
 
+    def log(**_: Any) -> None:
+        logs.configure(system.settings)
+
     def begin(**_: Any) -> None:
         threads.start()
 
@@ -48,6 +52,7 @@ def attach(system: System) -> Threads:
         threads.stop()
         system.close()
 
+    signals.setup_logging.connect(log, weak=False)  # Celery leaves logging alone when somebody answers this
     signals.worker_init.connect(begin, weak=False)
     signals.worker_shutting_down.connect(heed, weak=False)
     signals.worker_shutdown.connect(end, weak=False)

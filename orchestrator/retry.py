@@ -76,7 +76,12 @@ def judge(reply: Reply, trial: Trial, now: datetime, chance: float) -> Verdict:
     uncertain = _is_uncertain(reply, trial)
     if uncertain and not _may_repeat(trial, now):
         return Doubtful(error=error)
-    return _again(reply, trial, now, chance, error, uncertain)
+    if trial.tries > trial.retry.max or not reply.may_retry:
+        return _give_up(trial, error, uncertain)
+    due = later(now, max(backoff(trial.retry, trial.tries, chance), reply.retry_after or 0.0))
+    if trial.budget_until is not None and due >= trial.budget_until:
+        return TimedOut(error=error, uncertain=uncertain)
+    return Again(due=due, error=error, uncertain=uncertain)
 
 
 def _is_uncertain(reply: Reply, trial: Trial) -> bool:
@@ -89,15 +94,6 @@ def _may_repeat(trial: Trial, now: datetime) -> bool:
         ttl = trial.lane.key_ttl
         return ttl is None or now < trial.started_at + timedelta(seconds=ttl)
     return trial.lane.idempotency in ("query", "safe")
-
-
-def _again(reply: Reply, trial: Trial, now: datetime, chance: float, error: str, uncertain: bool) -> Verdict:
-    if trial.tries > trial.retry.max or not reply.may_retry:
-        return _give_up(trial, error, uncertain)
-    due = later(now, max(backoff(trial.retry, trial.tries, chance), reply.retry_after or 0.0))
-    if trial.budget_until is not None and due >= trial.budget_until:
-        return TimedOut(error=error, uncertain=uncertain)
-    return Again(due=due, error=error, uncertain=uncertain)
 
 
 def _give_up(trial: Trial, error: str, uncertain: bool) -> Verdict:

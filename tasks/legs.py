@@ -24,7 +24,7 @@ class LegFailed(Exception):
 def register(app: Celery, system: System) -> None:
     """Give the worker's app its three tasks."""
 
-    @app.task(name=canvas.LEG, bind=True, shared=False, throws=(LegFailed,))
+    @app.task(name=canvas.LEG, bind=True, shared=False, throws=(LegFailed,))  # type: ignore[untyped-decorator]
     def leg(self: Task, wave: Sequence[str], *, version: str, start: str) -> list[str]:
         covered = canvas.covered(self.request)
         try:
@@ -39,13 +39,13 @@ def register(app: Celery, system: System) -> None:
         return list(landed.survivors)
 
     # `bind=True` makes Celery send it as a message when it is an errback, instead of calling it in the failing thread.
-    @app.task(name=canvas.COMPENSATE, bind=True, shared=False)
-    def compensate(self: Task, wave: Sequence[str] = (), *, version: str = "", step: str = "") -> None:
+    @app.task(name=canvas.COMPENSATE, bind=True, shared=False)  # type: ignore[untyped-decorator]
+    def compensate(_: Task, wave: Sequence[str] = (), *, version: str = "", step: str = "") -> None:
         if wave:
             legs.undo(system, wave, version=version, step=step)
         else:
             dispatch(system)
 
-    @app.task(name=canvas.SWEEP, shared=False)
+    @app.task(name=canvas.SWEEP, shared=False)  # type: ignore[untyped-decorator]
     def sweep_now() -> Any:
         sweep(system)

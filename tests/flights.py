@@ -84,7 +84,9 @@ def until(condition: Callable[[], T | None], what: str) -> T:
 
 def ended(system: System, instance_id: str) -> dict[str, Any]:
     """The status of an instance that has ended."""
-    return until(lambda: shown if (shown := status(system, instance_id))["ended"] else None, f"the end of {instance_id}")
+    return until(
+        lambda: shown if (shown := status(system, instance_id))["ended"] else None, f"the end of {instance_id}"
+    )
 
 
 def reached(system: System, instance_id: str, wanted: str) -> dict[str, Any]:

@@ -58,7 +58,8 @@ class Version:
 class Plans:
     """version id → plan. A version never changes, so what is kept is never stale."""
 
-    def __init__(self, database: Database, lanes: Mapping[str, Lane]) -> None:
+    def __init__(self, database: Database | None, lanes: Mapping[str, Lane]) -> None:
+        """`database`: where a version's text is looked up; none: only plans of texts at hand are made."""
         self._database, self._lanes = database, lanes
         self._kept: dict[str, Plan] = {}
 
@@ -75,6 +76,8 @@ class Plans:
         return self._lanes[lane].queue if lane in self._lanes else DEFAULT_QUEUE
 
     def _text(self, version_id: str) -> str:
+        if self._database is None:
+            raise NotFound(f"definition version {version_id} is not at hand")
         with self._database.transaction() as connection:
             stored: str | None = connection.execute(BY_ID, {"id": version_id}).scalar_one_or_none()
         if stored is None:

@@ -21,10 +21,6 @@ HISTORY = text(
     "SELECT * FROM history WHERE instance_id = CAST(:id AS uuid) AND tenant = :tenant AND seq > :after"
     " ORDER BY seq LIMIT :limit"
 )
-LOGS = text(
-    "SELECT * FROM log_line WHERE instance_id = CAST(:id AS uuid) AND tenant = :tenant AND id > :after"
-    " ORDER BY id LIMIT :limit"
-)
 ACTIVE_STEPS = text("""
 SELECT instance_id, step FROM step WHERE instance_id = ANY(CAST(:ids AS uuid[])) AND branches_left = 0
   AND state IN ('READY', 'RUNNING', 'RETRYING', 'WAITING', 'UNKNOWN', 'COMPENSATING', 'STUCK')
@@ -70,11 +66,6 @@ def steps(connection: Connection, instance_id: str) -> list[dict[str, Any]]:
 def history(connection: Connection, tenant: str, instance_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
     values = {"tenant": tenant, "id": instance_id, "after": after, "limit": limit}
     return [dict(row) for row in connection.execute(HISTORY, values).mappings()]
-
-
-def logs(connection: Connection, tenant: str, instance_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
-    values = {"tenant": tenant, "id": instance_id, "after": after, "limit": limit}
-    return [dict(row) for row in connection.execute(LOGS, values).mappings()]
 
 
 def listed(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, bindparam, text
 
-from orchestrator import states
+from orchestrator import logs, states
 from orchestrator.errors import LostRace
 from orchestrator.instance import Instance
 from orchestrator.plan import Plan
@@ -47,6 +47,7 @@ READ = text(
     " WHERE instance_id = ANY(CAST(:ids AS uuid[])) ORDER BY instance_id"
 )
 NOW = text("SELECT clock_now()")
+NOTIFY = text(f"SELECT pg_notify('{READY_CHANNEL}', '')")
 
 # Types of the columns as they travel in JSON; everything else is text.
 TYPES = {
@@ -104,7 +105,7 @@ SELECT {_quoted(HEADER_COLUMNS, "t.")}, t.payload, t.idempotency_key, t.request_
 FROM json_to_recordset(CAST(:instances AS json)) AS t({
     ", ".join(f'"{name}" {TYPES.get(name, "text")}' for name in HEADER_COLUMNS)
 }, payload jsonb, idempotency_key text, request_digest text)
-ON CONFLICT DO NOTHING
+ON CONFLICT DO NOTHING RETURNING id
 """)
 
 
@@ -139,6 +140,8 @@ def transition(
         mine = [one for one in instances if tenant is None or one.header.tenant == tenant]
         results = {one.header.id: verb(one) for one in mine}
         write(connection, mine)
+    for one in mine:
+        logs.tell(one.header, one.entries)
     return results
 
 
@@ -186,11 +189,10 @@ def begin(connection: Connection, plan: Plan, births: Sequence[Birth], now: date
          "request_digest": birth.request_digest, "history_seq": 0}
         for one, birth in zip(started, births, strict=True)
     ]  # fmt: skip
-    inserted = connection.execute(INSERT_INSTANCE, {"instances": _json(told)}).rowcount
-    if inserted != len(started):
-        return []
-    write(connection, started)
-    return started
+    inserted = {row[0].hex for row in connection.execute(INSERT_INSTANCE, {"instances": _json(told)})}
+    new = [one for one in started if one.header.id in inserted]
+    write(connection, new)
+    return new
 
 
 def _begun(birth: Birth, plan: Plan, now: datetime) -> Instance:

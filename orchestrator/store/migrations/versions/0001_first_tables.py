@@ -1,6 +1,6 @@
 """First tables.
 
-Every table has a tenant. `clock_now()` is the one clock; tests replace it. The partial indexes serve one
+Every table that holds what tenants own names its tenant. `clock_now()` is the one clock; tests replace it. The partial indexes serve one
 statement each, named beside them.
 """
 
@@ -70,13 +70,6 @@ STATEMENTS = (
       verb text NOT NULL, status text NOT NULL, step text, phase text, reason text, attempt int, generation int,
       service text, output jsonb, error text, worker text, time timestamptz NOT NULL, PRIMARY KEY (instance_id, seq))
     """,
-    """
-    CREATE TABLE log_line (
-      id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, instance_id uuid NOT NULL REFERENCES instance
-        ON DELETE CASCADE, tenant text NOT NULL, time timestamptz NOT NULL, level text NOT NULL, step text,
-      line text NOT NULL, fields jsonb NOT NULL)
-    """,
-    "CREATE INDEX log_line_instance ON log_line (instance_id, id)",
     # One row: what the installation keeps for itself, such as the key that signs callback tokens.
     "CREATE TABLE installation (name text PRIMARY KEY, value text NOT NULL)",
 )
