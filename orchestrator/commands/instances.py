@@ -1,0 +1,227 @@
+"""Instances: start one, look at it, order something about it. Straight on the database."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.commands import output, reading, starting
+from orchestrator.commands.connection import connect, data_dir_option
+
+if TYPE_CHECKING:
+    from orchestrator.engine import Page
+
+PAGE = 500
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+id_argument = click.argument("instance_id", metavar="ID")
+
+
+@click.command()
+@click.argument("workflow")
+@click.argument("payload", metavar="PAYLOAD.json|-")
+@click.option("--key", help="Idempotency key: the same one again starts nothing and prints the same id.")
+@data_dir_option
+def start(workflow: str, payload: str, key: str | None, data_dir: Path | None) -> None:
+    """Start an instance of WORKFLOW (an id, or a file) and print its id."""
+    body = reading.payload(payload)
+    started = starting.start(connect(data_dir), workflow, body, key=key)
+    click.echo(started.instance_id)
+    if not started.created:
+        click.echo("this key was used before: nothing new was started", err=True)
+
+
+@click.command()
+@id_argument
+@json_option
+@data_dir_option
+def status(instance_id: str, as_json: bool, data_dir: Path | None) -> None:
+    """Where an instance stands."""
+    from orchestrator import engine
+
+    system = connect(data_dir)
+    shown = engine.status(system, tenant=system.settings.tenant, instance_id=instance_id)
+    if as_json:
+        output.as_json(shown)
+    else:
+        _show(shown)
+
+
+def _show(shown: dict[str, Any]) -> None:
+    names = ("instanceId", "workflowId", "version", "businessKey", "status", "reason", "started", "ended", "deadline")
+    output.facts({name: shown[name] for name in names} | {"current": ", ".join(shown["currentSteps"])})
+    if shown["steps"]:
+        click.echo()
+        output.columns(shown["steps"], ("step", "status", "attempt", "service", "error", "deadline", "callbackUrl"))
+    if shown["compensations"]:
+        click.echo()
+        output.columns(shown["compensations"], ("step", "service", "status", "attempt", "error"))
+
+
+@click.command("list")
+@click.option("--status", "wanted", help="Only those: RUNNING, WAITING, STUCK, COMPLETED, …")
+@click.option("--workflow", help="Only this workflow's.")
+@click.option("--business-key", help="Only those with this key.")
+@click.option("--stuck", is_flag=True, help="Only those that need a person: --status STUCK.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@json_option
+@data_dir_option
+def list_(wanted: str | None, workflow: str | None, business_key: str | None, stuck: bool, limit: int,
+          as_json: bool, data_dir: Path | None) -> None:  # fmt: skip
+    """List instances, newest first."""
+    from orchestrator import engine
+
+    system = connect(data_dir)
+    page = engine.list_instances(
+        system, tenant=system.settings.tenant, status="STUCK" if stuck else _state(wanted), workflow_id=workflow,
+        business_key=business_key, limit=limit,
+    )  # fmt: skip
+    if as_json:
+        output.as_json(page.items)
+    else:
+        output.columns(page.items, ("instanceId", "workflowId", "status", "reason", "currentStep", "started"))
+
+
+def _state(name: str | None) -> str | None:
+    from orchestrator.states import INSTANCE_STATES
+
+    if name is not None and name.upper() not in INSTANCE_STATES:
+        raise click.BadParameter(f"{name} is none of {', '.join(INSTANCE_STATES)}", param_hint="--status")
+    return name.upper() if name else None
+
+
+@click.command()
+@id_argument
+@json_option
+@data_dir_option
+def history(instance_id: str, as_json: bool, data_dir: Path | None) -> None:
+    """Every transition of an instance, in order."""
+    from orchestrator import engine
+
+    system = connect(data_dir)
+    items = _all(lambda cursor: engine.history(
+        system, tenant=system.settings.tenant, instance_id=instance_id, limit=PAGE, cursor=cursor))  # fmt: skip
+    if as_json:
+        output.as_json(items)
+    else:
+        output.columns(items, ("seq", "time", "step", "verb", "status", "attempt", "reason", "error"))
+
+
+def _all(page_at: Callable[[str | None], Page]) -> list[dict[str, Any]]:
+    page = page_at(None)
+    items = list(page.items)
+    while page.cursor is not None:
+        page = page_at(page.cursor)
+        items += page.items
+    return items
+
+
+@click.command()
+@id_argument
+@click.option("--follow", is_flag=True, help="Go on until the instance has ended.")
+@json_option
+@data_dir_option
+def logs(instance_id: str, follow: bool, as_json: bool, data_dir: Path | None) -> None:
+    """The log of an instance."""
+    from orchestrator import engine, following
+
+    system = connect(data_dir)
+    tenant = system.settings.tenant
+    if follow:
+        trace = engine.status(system, tenant=tenant, instance_id=instance_id)["instanceId"]
+        for entry in following.follow(system, tenant=tenant, trace=trace, until=following.is_over):
+            said = entry["line"] or f"{entry['step']} {entry['status']}"
+            click.echo(f"{entry['time']} [{trace}] {said}")
+        return
+    items = _all(lambda cursor: engine.logs(
+        system, tenant=tenant, instance_id=instance_id, limit=PAGE, cursor=cursor))  # fmt: skip
+    if as_json:
+        output.as_json(items)
+    else:
+        for item in items:
+            click.echo(f"{item['time']} {item['line']}")
+
+
+@click.command()
+@id_argument
+@click.argument("step")
+@click.option("--reject", is_flag=True, help="Reject instead.")
+@click.option("--comment", help="Why.")
+@click.option("--result", metavar="JSON", help="What the step's result shall be.")
+@data_dir_option
+def approve(instance_id: str, step: str, reject: bool, comment: str | None, result: str | None,
+            data_dir: Path | None) -> None:  # fmt: skip
+    """Decide a step that waits."""
+    from orchestrator import engine
+
+    value = reading.parse(result, "--result") if result is not None else None
+    system = connect(data_dir)
+    decided = engine.decide(
+        system, trace=instance_id, step=step, token=None, tenant=system.settings.tenant,
+        decision="rejected" if reject else "approved", result=value, comment=comment, by=getpass.getuser(),
+    )  # fmt: skip
+    click.echo(f"{decided.step} {decided.decision}" + (" (it was already)" if decided.repeated else ""))
+
+
+@click.command()
+@id_argument
+@data_dir_option
+def cancel(instance_id: str, data_dir: Path | None) -> None:
+    """End an instance; what was done is undone."""
+    _order("cancel", instance_id, data_dir)
+
+
+@click.command()
+@id_argument
+@data_dir_option
+def suspend(instance_id: str, data_dir: Path | None) -> None:
+    """Hold an instance back from its next steps."""
+    _order("suspend", instance_id, data_dir)
+
+
+@click.command()
+@id_argument
+@data_dir_option
+def resume(instance_id: str, data_dir: Path | None) -> None:
+    """Let a suspended instance go on."""
+    _order("resume", instance_id, data_dir)
+
+
+@click.command()
+@id_argument
+@data_dir_option
+def retry(instance_id: str, data_dir: Path | None) -> None:
+    """Try again: a stuck undo, a quarantined step, or a failed instance from its failed step."""
+    _order("retry", instance_id, data_dir)
+
+
+def _order(verb: str, instance_id: str, data_dir: Path | None) -> None:
+    from orchestrator import engine
+
+    orders = {"cancel": engine.cancel, "suspend": engine.suspend, "resume": engine.resume, "retry": engine.retry}
+    system = connect(data_dir)
+    click.echo(orders[verb](system, tenant=system.settings.tenant, instance_id=instance_id))
+
+
+@click.command()
+@id_argument
+@click.argument("step")
+@click.option("--succeeded", metavar="JSON", help="It was done; this is its result.")
+@click.option("--failed", is_flag=True, help="It was not done.")
+@click.option("--retry", "again", is_flag=True, help="Try it again, with the same key.")
+@data_dir_option
+def resolve(instance_id: str, step: str, succeeded: str | None, failed: bool, again: bool,
+            data_dir: Path | None) -> None:  # fmt: skip
+    """Settle an UNKNOWN step: what became of it?"""
+    if (succeeded is not None) + failed + again != 1:
+        raise click.UsageError("say one of --succeeded JSON, --failed, --retry")
+    from orchestrator import engine
+
+    value = reading.parse(succeeded, "--succeeded") if succeeded is not None else None
+    system = connect(data_dir)
+    click.echo(engine.resolve(
+        system, tenant=system.settings.tenant, instance_id=instance_id, step=step, result=value,
+        verdict="succeeded" if succeeded is not None else "failed" if failed else "retry", by=getpass.getuser()))  # fmt: skip

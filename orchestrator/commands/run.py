@@ -1,0 +1,165 @@
+"""`orchestrator run`: one instance to its end, its steps printed as they happen."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator import running_stack, settings
+from orchestrator.commands import reading
+from orchestrator.commands.connection import joined
+from orchestrator.settings import Settings
+
+if TYPE_CHECKING:
+    from orchestrator.system import System
+
+COMPLETED, ENDED_OTHERWISE, PARKED = 0, 1, 3
+SILENT_FOR = 10.0  # seconds without any transition before a configured system is suspected to have no worker
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Serve = Callable[[], None]
+
+
+@click.command()
+@click.argument("workflow")
+@click.argument("payload", metavar="PAYLOAD.json")
+@click.option("--no-wait", is_flag=True, help="Exit with 3 when all that is left waits for somebody.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where data is kept.  [default: .data]")
+def run(workflow: str, payload: str, no_wait: bool, data_dir: Path | None) -> int:
+    """Run one instance of WORKFLOW (an id, or a file) to its end and print its steps.
+
+    Without ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL it joins the stack that runs in the data
+    directory, or brings servers of its own and stops them again.
+
+    \b
+    Exit: 0 completed, 1 ended otherwise, 2 wrong use or input, 3 parked (with --no-wait).
+    """
+    given = settings.load()
+    folder = data_dir or Path(given.data_dir)
+    body = reading.payload(payload)
+    if reading.is_definition_file(workflow):  # what is wrong with it is better said before servers start
+        reading.definition(Path(workflow), reading.lanes(given), limit=given.max_definition)
+    flight = Flight(workflow=workflow, payload=body, no_wait=no_wait)
+    given = _joined(given, folder)
+    with stopped_by_signals():
+        if given.database_url and given.broker_url:
+            return flight.on_configured(given)
+        return flight.on_own_stack(given, folder)
+
+
+def _joined(given: Settings, folder: Path) -> Settings:
+    """With the addresses of a stack that `up` keeps in the data directory. Another `run`'s would go away with it."""
+    if given.database_url or given.broker_url:
+        return given
+    stack = running_stack.find(folder)
+    if stack is None or stack.web_url is None:
+        return given
+    note(f"{folder} has a running stack, which runs this too: {stack.web_url}/ui")
+    return joined(replace(given, data_dir=str(folder)), stack)
+
+
+class Flight:
+    """One instance on its way."""
+
+    def __init__(self, *, workflow: str, payload: Any, no_wait: bool) -> None:
+        self._workflow, self._payload, self._no_wait = workflow, payload, no_wait
+        self._began = self._moved = time.monotonic()
+        self._hinted = False
+
+    def on_configured(self, given: Settings) -> int:
+        from orchestrator.bootstrap import compose
+
+        return self._follow(compose(given), self._suspect_no_worker, lambda: None)
+
+    def on_own_stack(self, given: Settings, folder: Path) -> int:
+        from orchestrator import small_stack
+
+        with small_stack.running(given, folder, note) as stack:
+            from orchestrator.bootstrap import compose, load_workflows
+            from orchestrator.commands.servers import tell_refused
+
+            system = compose(stack.settings)
+            tell_refused(load_workflows(system))
+            return self._follow(system, stack.check, stack.serve)
+
+    def _follow(self, system: System, check: Callable[[], None], serve: Serve) -> int:
+        from orchestrator import following
+        from orchestrator.commands import starting
+
+        trace = starting.start(system, self._workflow, self._payload).instance_id
+        self._began = self._moved = time.monotonic()
+        last = ""
+        for entry in following.follow(
+            system, tenant=system.settings.tenant, trace=trace, until=self._is_end, check=check
+        ):
+            last = self._say(system, trace, entry, serve) or last
+        return self._end(system, trace, last)
+
+    def _is_end(self, status: str) -> bool:
+        from orchestrator import following
+
+        return following.is_over(status) or (self._no_wait and following.is_parked(status))
+
+    def _say(self, system: System, trace: str, entry: Any, serve: Serve) -> str | None:
+        from orchestrator import following
+
+        self._moved = time.monotonic()
+        if said := following.step_line(system, trace, entry):
+            if entry["verb"] == "park" and not self._no_wait:
+                serve()  # before its address is printed
+            click.echo(said)
+            _hint(trace, entry)
+        return entry["status"] if entry["step"] is None else None
+
+    def _end(self, system: System, trace: str, last: str) -> int:
+        from orchestrator import engine, following
+
+        shown = engine.status(system, tenant=system.settings.tenant, instance_id=trace)
+        status, reason = shown["status"], f" ({shown['reason']})" if shown["reason"] else ""
+        if not following.is_over(status):
+            note(f"{status}{reason}: {trace} goes on with `orchestrator up`")
+            return PARKED
+        note(f"{status}{reason} in {time.monotonic() - self._began:.1f} s")
+        return COMPLETED if last == "COMPLETED" else ENDED_OTHERWISE
+
+    def _suspect_no_worker(self) -> None:
+        if not self._hinted and time.monotonic() - self._moved > SILENT_FOR:
+            self._hinted = True
+            note("nothing has happened for a while: does a worker run? `orchestrator worker` starts one")
+
+
+def _hint(trace: str, entry: Any) -> None:
+    if entry["verb"] == "park":
+        note(f"decide with a POST there, or `orchestrator approve {trace} {entry['step']}` (or with --reject)")
+    if entry["verb"] == "doubt":
+        note(f"settle it with `orchestrator resolve {trace} {entry['step']} --succeeded JSON|--failed|--retry`")
+    if entry["verb"] == "stick":
+        note(f"mend its cause, then `orchestrator retry {trace}`")
+
+
+def note(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """A signal ends the block by an exception, so that what was started in it is stopped. The first one counts."""
+
+    def stop(number: int, _: object) -> None:
+        for one in STOP_SIGNALS:
+            signal.signal(one, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,95 @@
+"""The processes: the whole stack, and each of its parts."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator import running_stack, settings
+from orchestrator.commands.connection import NO_BROKER
+from orchestrator.errors import Problem, SettingsError
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+# Workers agree through Postgres: what Celery's would tell each other is noise on the broker.
+SILENT = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+IN_MEMORY = "celery.beat:Scheduler"  # one interval needs no memory of when it last was; so there is no file
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="Of API and UI.  [default: 8080, or a free one]")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where data is kept.  [default: .data]")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
+def up(port: int | None, data_dir: Path | None, workers: int) -> int:
+    """Run the whole stack: Postgres, broker, workers, beat, API and UI. Ctrl-C stops all of it."""
+    from orchestrator import supervisor
+
+    given = settings.load()
+    return supervisor.up(given, workers=workers, port=port, data_dir=data_dir or Path(given.data_dir))
+
+
+@click.command()
+@click.option("--concurrency", type=click.IntRange(1), help="Steps at a time (threads).  [default: 8]")
+@click.option("--queues", help="Only these, separated by commas.  [default: all in the services file]")
+def worker(concurrency: int | None, queues: str | None) -> int:
+    """Run a worker: it calls the service lanes."""
+    app: Celery = importlib.import_module("worker").app
+    threads = concurrency or settings.load().worker_concurrency
+    options = ["--pool", "threads", "--concurrency", str(threads), "--loglevel", "INFO", *SILENT]
+    return app.start(["worker", *options, *(["--queues", queues] if queues else [])]) or 0
+
+
+@click.command()
+def beat() -> int:
+    """Run the clock that sends sweep messages. Workers sweep on a timer of their own as well."""
+    _configured("broker_url")
+    app: Celery = importlib.import_module("beat_schedule").app
+    return app.start(["beat", "--scheduler", IN_MEMORY, "--loglevel", "INFO", "--pidfile", ""]) or 0
+
+
+@click.command()
+def web() -> None:
+    """Serve API and UI."""
+    from orchestrator.api import serve
+
+    given = settings.load()
+    running_stack.announce_web(Path(given.data_dir), given.base_url)
+    serve.run(given)
+
+
+@click.group()
+def db() -> None:
+    """The database."""
+
+
+@db.command()
+def upgrade() -> None:
+    """Bring the tables up to date and load the workflows directory. A file that is refused stops nobody."""
+    from orchestrator.bootstrap import compose, load_workflows
+    from orchestrator.store import database
+
+    given = _configured("database_url")
+    assert given.database_url is not None, "checked above"
+    database.upgrade(given.database_url)
+    tell_refused(load_workflows(compose(replace(given, broker_url=given.broker_url or NO_BROKER))))
+
+
+def tell_refused(refused: Mapping[str, tuple[Problem, ...]]) -> None:
+    """On standard error, a line a problem."""
+    for file, problems in refused.items():
+        click.echo(f"refused: {file}", err=True)
+        for problem in problems:
+            click.echo(f"  {problem}", err=True)
+
+
+def _configured(name: str) -> settings.Settings:
+    given = settings.load()
+    if not getattr(given, name):
+        raise SettingsError(f"{settings.PREFIX}{name.upper()} is not set; `orchestrator up` brings servers of its own")
+    return given

@@ -1,0 +1,76 @@
+"""Following an instance: its transitions as they happen, and how they read on the console."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from orchestrator import engine, states
+from orchestrator.lines import line
+from orchestrator.store import instances
+from orchestrator.system import System
+from orchestrator.tokens import Wait
+
+PAGE = 500
+SOONEST, LATEST = 0.03, 0.5  # seconds between two looks: longer the longer nothing has happened
+
+Entry = Mapping[str, Any]
+
+
+def follow(
+    system: System, *, tenant: str, trace: str, until: Callable[[str], bool], check: Callable[[], None] = lambda: None
+) -> Iterator[Entry]:
+    """Every transition (`views.entry`) in order, until the instance's status is one to stop at.
+
+    `check` is called at every look and may raise. Raises NotFound.
+    """
+    seq, pause = 0, SOONEST
+    while True:
+        status = _status(system, tenant, trace)  # asked first: all that led to it is in the history by then
+        seen = seq
+        for entry in _since(system, tenant, trace, seen):
+            yield entry
+            seq = entry["seq"]
+        if until(status):
+            return
+        check()
+        pause = SOONEST if seq > seen else min(LATEST, pause * 1.2)
+        time.sleep(pause)
+
+
+def is_over(status: str) -> bool:
+    return states.is_terminal(status)
+
+
+def is_parked(status: str) -> bool:
+    """It goes on only when somebody or something from outside says so."""
+    return status in (states.WAITING, states.STUCK, states.SUSPENDED)
+
+
+def step_line(system: System, trace: str, entry: Entry) -> str | None:
+    """`[trace] step START` and so on; None for what is not a step's, or is nobody's concern."""
+    if entry["step"] is None:
+        return None
+    said = line(entry, callback_url(system, trace, entry) if entry["verb"] == "park" else None)
+    return f"[{trace}] {said}" if said else None
+
+
+def callback_url(system: System, trace: str, entry: Entry) -> str:
+    """Where the answer to a waiting step goes, with the token that opens it."""
+    wait = Wait(trace=trace, step=entry["step"], phase=entry["phase"], generation=entry["generation"])
+    return system.tokens.url(system.settings.base_url, wait)
+
+
+def _status(system: System, tenant: str, trace: str) -> str:
+    with system.database.transaction() as connection:
+        found = instances.find(connection, tenant, trace)
+    return str(found["status"]) if found else ""
+
+
+def _since(system: System, tenant: str, trace: str, seq: int) -> Iterator[Entry]:
+    cursor: str | None = str(seq)
+    while cursor is not None:
+        page = engine.history(system, tenant=tenant, instance_id=trace, limit=PAGE, cursor=cursor)
+        yield from page.items
+        cursor = page.cursor

@@ -1,0 +1,82 @@
+"""Finding the stack that `orchestrator up` (or `run`) has started in a data directory, from what it keeps there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.data_directory import private_file
+
+LOOPBACK = "127.0.0.1"
+ROLE = "orchestrator"  # and its database: embedded_postgres makes both
+PORT_LINE = 3  # of Postgres' postmaster.pid, counted from 0
+WEB = "web.url"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningStack:
+    database_url: str | None  # none: it is somebody else's, named by a setting
+    broker_url: str | None
+    web_url: str | None  # none: it has no web server, as under `orchestrator run`
+
+
+def find(data_dir: Path) -> RunningStack | None:
+    """The stack whose servers run in this directory; None where none does."""
+    database = _database_url(data_dir) if _is_held(data_dir / "postgres.lock") else None
+    broker = _broker_url(data_dir) if _is_held(data_dir / "broker.lock") else None
+    if database is None and broker is None:
+        return None
+    return RunningStack(database_url=database, broker_url=broker, web_url=_text(data_dir / WEB))
+
+
+def is_in_use(data_dir: Path) -> bool:
+    """Whether a stack has this directory, be it that it has only just begun."""
+    return _is_held(data_dir / "postgres.lock") or _is_held(data_dir / "broker.lock")
+
+
+def announce_web(data_dir: Path, url: str) -> None:
+    """Note where the web server answers. A directory that nobody has made is left alone: servers are elsewhere then."""
+    if data_dir.is_dir():
+        private_file(data_dir / WEB, f"{url}\n")
+
+
+def forget_web(data_dir: Path) -> None:
+    (data_dir / WEB).unlink(missing_ok=True)
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether the process that the lock names is alive. The lock itself is not tried: that could get in a starter's way."""
+    holder = _text(lock)
+    if not holder or not holder.isdigit():
+        return False
+    try:
+        os.kill(int(holder), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _database_url(data_dir: Path) -> str | None:
+    elsewhere = _text(data_dir / "postgres.location")
+    lines = (_text(Path(elsewhere or data_dir) / "postgres" / "postmaster.pid") or "").split("\n")
+    password = _text(data_dir / "postgres.password")
+    if len(lines) <= PORT_LINE or not password:
+        return None
+    return f"postgresql://{ROLE}:{password}@{LOOPBACK}:{lines[PORT_LINE].strip()}/{ROLE}"
+
+
+def _broker_url(data_dir: Path) -> str | None:
+    settings = dict(line.split(" ", 1) for line in (_text(data_dir / "broker.conf") or "").split("\n") if " " in line)
+    if "port" not in settings or "requirepass" not in settings:
+        return None
+    return f"redis://:{settings['requirepass']}@{LOOPBACK}:{settings['port']}/0"
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None

@@ -1,0 +1,141 @@
+"""The stack of `orchestrator run`: the servers that no setting names, one worker, and a web server where one is needed.
+
+All of them are this process's children and end with it, whatever ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator import running_stack
+from orchestrator.child import Child, end_group, send, spawn
+from orchestrator.data_directory import make
+from orchestrator.embedded import Prepared, Server, prepare_broker, prepare_postgres
+from orchestrator.errors import ServerError
+from orchestrator.settings import Settings
+from orchestrator.stack import answers, command, environment, hold_port, with_local_auth
+
+WORKER_STOPS_WITHIN = 5.0  # seconds, then it is killed: its leases run out, and another worker goes on
+WEB_READY_WITHIN = 20.0  # seconds
+LOG_TAIL = 1500  # characters
+
+
+class SmallStack:
+    """`settings` say where everything is."""
+
+    def __init__(self, settings: Settings, data_dir: Path, held: ExitStack) -> None:
+        self.settings = settings
+        self._data_dir, self._held = data_dir, held
+        self._web: subprocess.Popen[bytes] | None = None
+        self._worker: subprocess.Popen[bytes] | None = None
+
+    def start_worker(self) -> None:
+        self._worker = self._start("worker")
+
+    def check(self) -> None:
+        """Raises ServerError when the worker has ended: nothing would go on."""
+        if self._worker is not None and self._worker.poll() is not None:
+            raise ServerError(f"the worker has ended (exit {self._worker.returncode}): {self._log_tail('worker')}")
+
+    def serve(self) -> None:
+        """Start the web server unless it runs: callbacks go there. Returns when it answers, or raises ServerError."""
+        if self._web is not None:
+            return
+        self._web = self._start("web")
+        self._wait_for_web(self._web, answers(f"{self.settings.base_url}/readyz"))
+
+    def _wait_for_web(self, web: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
+        until = time.monotonic() + WEB_READY_WITHIN
+        while not ready():
+            if web.poll() is not None or time.monotonic() > until:
+                raise ServerError(f"the web server for callbacks does not start: {self._log_tail('web')}")
+            time.sleep(0.05)
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        env = {**os.environ, "PYTHONUNBUFFERED": "1", **environment(self.settings)}
+        log = self._data_dir / f"{name}.log"
+        with log.open("ab") as output:
+            process = spawn(Child(name=name, argv=(*command(), name), env=env), output)
+        self._held.callback(_stop, process)
+        return process
+
+    def _log_tail(self, name: str) -> str:
+        log = self._data_dir / f"{name}.log"
+        return log.read_text(errors="replace")[-LOG_TAIL:].strip() if log.exists() else f"see {log}"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    try:
+        send(process.pid, Child(name="", argv=()).stop_signal)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(WORKER_STOPS_WITHIN)
+    finally:
+        end_group(process.pid)
+        process.wait()
+
+
+@contextmanager
+def running(settings: Settings, data_dir: Path, say: Callable[[str], None]) -> Iterator[SmallStack]:
+    """Start what is missing, and stop all of it at the end of the block. `say` is told what a person should know.
+
+    To be used in the main thread. A data directory in use is left to whoever has it: a temporary one serves.
+    Raises ServerError.
+    """
+    with ExitStack() as held:
+        data_dir, prepared = _prepare(settings, data_dir, held, say)
+        running_stack.forget_web(data_dir)
+        port = hold_port(settings, None, held)
+        settings = with_local_auth(replace(settings, port=port, data_dir=str(data_dir.resolve())))
+        for name, one in prepared.items():
+            settings = replace(settings, **{name: held.enter_context(Server(one)).url})
+        stack = SmallStack(settings, data_dir, held)
+        _upgrade(settings)
+        stack.start_worker()
+        yield stack
+
+
+def _prepare(
+    settings: Settings, data_dir: Path, held: ExitStack, say: Callable[[str], None]
+) -> tuple[Path, dict[str, Prepared]]:
+    if not running_stack.is_in_use(data_dir):
+        try:
+            make(data_dir)
+            return data_dir, _servers(settings, data_dir)
+        except ServerError:
+            if not running_stack.is_in_use(data_dir):  # another one was quicker
+                raise
+    say(f"{data_dir} is in use by another stack: this run has a temporary data directory, removed at its end")
+    temporary = Path(tempfile.mkdtemp(prefix="orchestrator-run-"))
+    held.callback(shutil.rmtree, temporary, ignore_errors=True)
+    temporary.chmod(0o711)  # Postgres may have to run as another user
+    return temporary, _servers(settings, temporary)
+
+
+def _servers(settings: Settings, data_dir: Path) -> dict[str, Prepared]:
+    """The servers that no setting names, by the setting that will."""
+    prepared: dict[str, Prepared] = {}
+    try:
+        if settings.database_url is None:
+            prepared["database_url"] = prepare_postgres(data_dir)
+        if settings.broker_url is None:
+            prepared["broker_url"] = prepare_broker(data_dir)
+    except BaseException:
+        for one in prepared.values():
+            one.claim.release()
+        raise
+    return prepared
+
+
+def _upgrade(settings: Settings) -> None:
+    from orchestrator.store.database import upgrade
+
+    assert settings.database_url is not None, "it is named or has just been started"
+    upgrade(settings.database_url)
