@@ -44,7 +44,8 @@ def rule(row: Row, instance_status: str, answer: Answer, generation: int | None)
         return Ruling(kind="conflict", present=instance_status)
     if generation is not None and generation < row.generation:
         return Ruling(kind="gone", present="escalated")
-    if row.state not in RESOLVABLE:
+    if row.state not in RESOLVABLE or (row.service is None and row.state != states.WAITING):
+        # Without a service it is a block, which its branches end, or a pause that has not begun to wait.
         return Ruling(kind="conflict", present=row.state)
     return Ruling(kind="made", present=answer.decision)
 

@@ -6,11 +6,9 @@ to be known before it can be undone. The transition that leaves none of them wri
 
 from __future__ import annotations
 
-from typing import Any
-
 from orchestrator import states
 from orchestrator.definition import ServiceStep
-from orchestrator.instance import ENDED, Instance
+from orchestrator.instance import ENDED, Instance, next_generation
 from orchestrator.rows import Row
 
 FAILED, CANCELLED, DEADLINE = "failed", "cancelled", "deadline"
@@ -81,15 +79,7 @@ def _ready_undo(instance: Instance, done: Row) -> None:
     if before is None:
         instance.move(new, "ready")
     else:
-        instance.move(before, "renew", generation=before.generation + 1, **afresh(new))
-
-
-def afresh(new: Row) -> dict[str, Any]:
-    return {
-        "queue": new.queue, "service": new.service, "tries": 0, "losses": 0, "rounds": 0, "alone": False,
-        "uncertain": False, "published_at": None, "started_at": None, "due_at": None, "budget_until": None,
-        "ended_at": None, "done_seq": None,
-    }  # fmt: skip
+        instance.move(before, "renew", **next_generation(before, new))
 
 
 def undone(instance: Instance, step: str) -> None:

@@ -125,9 +125,22 @@ class Instance:
     def enter(self, step: str) -> None:
         """The step's turn has come. In a later life, what has ended well stays as it is."""
         row = self.row(step)
-        if row is not None and _stands(row):
-            self.leave(step)
-        elif (block := self.plan.block(step)) and block.when is None:
+        while row is not None and self._stands(row):
+            after = self.plan.place(step).after
+            if after is None:
+                self.leave(step)
+                return
+            step, row = after, self.row(after)
+        self._begin_step(step, row)
+
+    def _stands(self, row: Row) -> bool:
+        """Ended well in an earlier life, and not undone since. A block is gone through again, for what is inside it."""
+        if row.state == states.SUCCEEDED:
+            return self.plan.block(row.step) is None
+        return row.state == states.SKIPPED and row.reason != ENDED
+
+    def _begin_step(self, step: str, row: Row | None) -> None:
+        if (block := self.plan.block(step)) and block.when is None:
             self.open(step)
         else:
             self._ready(step, row)
@@ -136,8 +149,10 @@ class Instance:
         published = self.now if step in self._covered else None
         if row is None:
             self.move(self._new(step), "ready", published_at=published)
+        elif row.uncertain and row.state != states.COMPENSATED:
+            self.move(row, "renew", **same_generation(row) | {"published_at": published})
         else:
-            self.move(row, "renew", published_at=published, generation=row.generation + 1, **_afresh(self._new(step)))
+            self.move(row, "renew", **next_generation(row, self._new(step)) | {"published_at": published})
 
     def _new(self, step: str) -> Row:
         place = self.plan.place(step)
@@ -213,17 +228,17 @@ def _shown_after(status: str) -> set[str]:
     return {edge.target for edge in states.INSTANCE.values() if status in edge.sources}
 
 
-def _stands(row: Row) -> bool:
-    """Ended well in an earlier life, and not undone since. A block is gone through again, for what is inside it."""
-    return row.branches_left == 0 and (
-        row.state == states.SUCCEEDED or (row.state == states.SKIPPED and row.reason != ENDED)
-    )
-
-
-def _afresh(new: Row) -> dict[str, Any]:
-    """What a new generation does not take over from the one before."""
+def next_generation(row: Row, new: Row) -> dict[str, Any]:
+    """What `renew` changes when it has not been done, or was undone: a new key, and everything from the beginning."""
     return {
-        "service": new.service, "queue": new.queue, "tries": 0, "losses": 0, "rounds": 0, "alone": False,
-        "escalated": False, "uncertain": False, "decision": None, "started_at": None, "due_at": None,
-        "budget_until": None, "ended_at": None, "done_seq": None, "branches_left": 0,
+        "service": new.service, "queue": new.queue, "generation": row.generation + 1, "tries": 0, "losses": 0,
+        "rounds": 0, "alone": False, "escalated": False, "uncertain": False, "decision": None, "published_at": None,
+        "started_at": None, "due_at": None, "budget_until": None, "ended_at": None, "done_seq": None,
+        "branches_left": 0,
     }  # fmt: skip
+
+
+def same_generation(row: Row) -> dict[str, Any]:
+    """What `renew` changes when it may have been done: the same key, to whoever had it, and its age still counts."""
+    kept = {name: getattr(row, name) for name in ("generation", "escalated", "uncertain", "started_at")}
+    return next_generation(row, row) | kept

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from orchestrator import attempts, compensation, states
+from orchestrator.clock import later
 from orchestrator.errors import Conflict
-from orchestrator.instance import Instance
+from orchestrator.instance import Instance, next_generation, same_generation
 from orchestrator.rows import Row
 
 Verdict = Literal["succeeded", "failed", "retry"]
@@ -52,9 +53,11 @@ def retry(instance: Instance) -> None:
 
 
 def _restart(instance: Instance) -> None:
-    """A new life: what has ended well stands, all else runs in a new generation."""
+    """A new life, with a deadline of its own: what has ended well stands, all else runs in a new generation."""
+    seconds = instance.plan.definition.deadline
+    deadline_at = later(instance.now, seconds) if seconds is not None else None
     instance.note("restart", states.RUNNING, outcome=None, cause=None, ended_at=None, cancel_requested_at=None,
-                  deadline_at=None, life=instance.header.life + 1)  # fmt: skip
+                  suspended_at=None, deadline_at=deadline_at, life=instance.header.life + 1)  # fmt: skip
     instance.enter(instance.plan.first)
 
 
@@ -76,14 +79,13 @@ def _undo_again(instance: Instance, step: str) -> None:
     """A refund that failed for certain gets a new key; one whose outcome is uncertain keeps its own."""
     row = instance.row(step, "undo")
     assert row is not None, "a stuck step has an undo row"
-    generation = row.generation if row.uncertain else row.generation + 1
-    fresh = compensation.afresh(row) | {"uncertain": row.uncertain}
-    instance.move(row, "renew", generation=generation, **fresh)
+    instance.move(row, "renew", **same_generation(row) if row.uncertain else next_generation(row, row))
 
 
 def _redo(instance: Instance, row: Row) -> None:
-    instance.move(row, "redo", losses=0, tries=0, due_at=None, published_at=None, alone=True, budget_until=None,
-                  started_at=row.started_at)  # fmt: skip
+    if instance.is_falling and row.phase == "do":  # it could never be claimed
+        raise _conflict(instance, f"is being undone, so {row.step} cannot be tried again: say whether it has succeeded or failed")
+    instance.move(row, "redo", losses=0, tries=0, due_at=None, published_at=None, alone=True, budget_until=None)
 
 
 def resolve(instance: Instance, step: str, verdict: Verdict, *, result: Any = None, by: str | None = None) -> None:
@@ -117,5 +119,3 @@ def _settle(instance: Instance, row: Row, verdict: Verdict, result: Any, by: str
 def _conflict(instance: Instance, why: str) -> Conflict:
     status = instance.header.status
     return Conflict(f"instance {instance.header.id} is {status} and {why}", present=status)
-
-
