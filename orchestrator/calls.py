@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from sqlalchemy import Connection
+
 from orchestrator import expression, logs, states
 from orchestrator.attempts import Attempt
 from orchestrator.definition import BranchesStep, ServiceStep, Template
@@ -68,13 +70,17 @@ def names_of(plan: Plan, attempt: Attempt) -> tuple[str, ...]:
     return (*named, attempt.step)
 
 
-def contexts(system: System, plan: Plan, attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
-    """What each attempt's expressions may name: payload, earlier steps, trace, tenant."""
+def contexts(connection: Connection, plan: Plan, attempts: Sequence[Attempt],
+             payloads: dict[str, Any]) -> list[dict[str, Any]]:  # fmt: skip
+    """What each attempt's expressions may name: payload, earlier steps, trace, tenant.
+
+    `payloads` keeps what was read, by instance: a payload never changes.
+    """
     ids = sorted({attempt.instance for attempt in attempts})
     steps = sorted({name for attempt in attempts for name in names_of(plan, attempt)})
-    with system.database.transaction() as connection:
-        payloads = instances.payloads(connection, ids)
-        outputs = instances.outputs(connection, ids, steps) if steps else {}
+    if unread := [one for one in ids if one not in payloads]:
+        payloads |= instances.payloads(connection, unread)
+    outputs = instances.outputs(connection, ids, steps) if steps else {}
     return [_context(attempt, payloads[attempt.instance], outputs.get(attempt.instance, {})) for attempt in attempts]
 
 

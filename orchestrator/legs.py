@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Any, assert_never
+
+from sqlalchemy import Connection
 
 from orchestrator import attempts, calls, escalation, retry
 from orchestrator.attempts import Attempt
@@ -23,12 +25,13 @@ from orchestrator.states import READY, Phase
 from orchestrator.store import due, transitions
 from orchestrator.system import System
 
-IN_FLIGHT = 16  # members of a wave that are called side by side
+IN_FLIGHT = 32  # members of a wave that are called side by side
 LEG_SECONDS = 20.0  # then a leg leaves the next step READY, for other messages are waiting
 MARGIN = 2.0  # seconds beyond a lane's timeout in which an attempt has to be recorded
 NO_LANE = Lane(name="", transport="local", idempotency="safe")  # blocks and bare pauses: nothing is called
 
 Finished = tuple[Attempt, calls.Result]
+Held = tuple[Attempt, dict[str, Any]]  # an attempt, and what its expressions may name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,7 @@ class _Flight:
     began: float = field(default_factory=time.monotonic)
     survivors: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    payloads: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.alone = len(self.waiting) == 1
@@ -79,23 +83,21 @@ class _Flight:
         return Landed(survivors=tuple(self.survivors), failed=tuple(self.failed))
 
     def _fly_alone(self) -> None:
-        claimed = self._record([], self._next_starts(1))
-        while claimed:
-            claimed = self._record(self._perform(claimed), [])
+        held = self._record([], self._next_starts(1))
+        while held:
+            held = self._record([self._perform(*one) for one in held], [])
 
     def _fly_together(self) -> None:
-        flying: dict[Future[list[Finished]], None] = {}
+        flying: set[Future[Finished]] = set()
         with ThreadPoolExecutor(max_workers=IN_FLIGHT, thread_name_prefix="leg") as pool:
             finished: list[Finished] = []
             while True:
-                claimed = self._record(finished, self._next_starts(IN_FLIGHT - len(flying)))
-                flying |= {pool.submit(self._perform, [attempt]): None for attempt in claimed}
+                held = self._record(finished, self._next_starts(IN_FLIGHT - len(flying)))
+                flying |= {pool.submit(self._perform, *one) for one in held}
                 if not flying:
                     return
-                done, _ = wait(flying, return_when=FIRST_COMPLETED)
-                finished = [one for future in done for one in future.result()]
-                for future in done:
-                    del flying[future]
+                done, flying = wait(flying, return_when=FIRST_COMPLETED)
+                finished = [future.result() for future in done]
 
     def _hand_back(self) -> None:
         """What this leg had no time to begin is carried by no message any more."""
@@ -115,14 +117,10 @@ class _Flight:
     def _should_stop(self) -> bool:
         return self.system.stopping.is_set() or time.monotonic() - self.began > LEG_SECONDS
 
-    def _perform(self, claimed: Sequence[Attempt]) -> list[Finished]:
-        found = calls.contexts(self.system, self.plan, claimed)
-        return [
-            (attempt, calls.perform(self.system, self.plan, attempt, context))
-            for attempt, context in zip(claimed, found, strict=True)
-        ]
+    def _perform(self, attempt: Attempt, context: dict[str, Any]) -> Finished:
+        return attempt, calls.perform(self.system, self.plan, attempt, context)
 
-    def _record(self, finished: Iterable[Finished], starts: Sequence[str]) -> list[Attempt]:
+    def _record(self, finished: Iterable[Finished], starts: Sequence[str]) -> list[Held]:
         """Record what has finished and claim what comes next, in one commit. Returns what is held now."""
         results = {attempt.instance: (attempt, result) for attempt, result in finished}
         if not results and not starts:
@@ -133,11 +131,18 @@ class _Flight:
                 return self._claim(instance, self.steps[0])
             return self._conclude(instance, *results[instance.header.id])
 
-        held = transitions.transition(
+        held: list[Held] = []
+
+        def read(connection: Connection, claimed: dict[str, Attempt | None]) -> None:
+            attempts_held = [attempt for attempt in claimed.values() if attempt is not None]
+            found = calls.contexts(connection, self.plan, attempts_held, self.payloads) if attempts_held else []
+            held.extend(zip(attempts_held, found, strict=True))
+
+        transitions.transition(
             self.system.database, self.system.plans, [*results, *starts], verb, covered=self.covered,
-            worker=self.system.worker,
+            worker=self.system.worker, then=read,
         )  # fmt: skip
-        return [attempt for attempt in held.values() if attempt is not None]
+        return held
 
     def _claim(self, instance: Instance, step: str) -> Attempt | None:
         lane = self._lane_of(step, instance.row(step, self.phase))

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib.resources
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
 
+IDLE = 1.0  # seconds
 MIGRATION_LOCK = 7_305_115  # any constant: one replica migrates, the others wait for it
 
 
@@ -21,10 +26,12 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.url = url
         self.engine: Engine = create_engine(
-            sqlalchemy_url(url), pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_timeout=30,
+            sqlalchemy_url(url), pool_size=pool_size, max_overflow=pool_size, pool_timeout=30,
             connect_args={"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5,
                           "keepalives_count": 3, "tcp_user_timeout": 20_000, "application_name": "orchestrator"},
         )  # fmt: skip
+        event.listen(self.engine, "checkout", _ask_the_idle)
+        event.listen(self.engine, "checkin", _note_use)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -39,6 +46,19 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _ask_the_idle(connection: Any, entry: ConnectionPoolEntry, _proxy: object) -> None:
+    """A pooled connection may have died since: it is asked, but not on every use, for that costs a round trip."""
+    if time.monotonic() - entry.info.get("used", 0.0) > IDLE:
+        try:
+            connection.cursor().execute("")
+        except psycopg.Error as error:
+            raise DisconnectionError from error  # the pool takes a new one
+
+
+def _note_use(_connection: object, entry: ConnectionPoolEntry) -> None:
+    entry.info["used"] = time.monotonic()
 
 
 def sqlalchemy_url(url: str) -> str:
