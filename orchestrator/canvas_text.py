@@ -63,7 +63,7 @@ def _cause(plan: Plan, step: str) -> str:
     place = plan.place(step)
     before = next((one for one in plan.ids if plan.place(one).after == step), None)
     if before is None:
-        return f"in {place.block}"
+        return f"when {place.block} opens"
     found = plan.place(before).step
     return f"after the join of {before}" if isinstance(found, BranchesStep) else _after(found)
 

@@ -31,7 +31,7 @@ class InOrder(click.Group):
 @click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="flight-orchestrator")
 @click.option("--traceback", is_flag=True, help="Show where an unexpected error came from.")
-def cli(traceback: bool) -> None:  # noqa: ARG001  # read by `main`, for which the command's end is too late
+def cli(traceback: bool) -> None:  # read by `invoke`, for which the command's end is too late
     """Run workflows that survive crashes: every step once, and undone in order when a later one fails."""
 
 

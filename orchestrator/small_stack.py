@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -23,7 +24,7 @@ from orchestrator.errors import ServerError
 from orchestrator.settings import Settings
 from orchestrator.stack import answers, command, environment, hold_port, with_local_auth
 
-WORKER_STOPS_WITHIN = 5.0  # seconds, then it is killed: its leases run out, and another worker goes on
+STOPS_WITHIN = 5.0  # seconds, then it is killed: its leases run out, and another worker goes on
 WEB_READY_WITHIN = 20.0  # seconds
 LOG_TAIL = 1500  # characters
 
@@ -34,11 +35,27 @@ class SmallStack:
     def __init__(self, settings: Settings, data_dir: Path, held: ExitStack) -> None:
         self.settings = settings
         self._data_dir, self._held = data_dir, held
+        self._upgraded = data_dir.resolve() / "upgraded"
         self._web: subprocess.Popen[bytes] | None = None
         self._worker: subprocess.Popen[bytes] | None = None
 
     def start_worker(self) -> None:
-        self._worker = self._start("worker")
+        """It is told to wait: its imports take longer than the servers' start, so that both happen at once."""
+        self._upgraded.unlink(missing_ok=True)
+        self._worker = self._start("worker", "--after", str(self._upgraded))
+
+    def upgrade(self) -> None:
+        """Bring the tables up to date, and let the worker begin."""
+        from orchestrator.store.database import upgrade
+
+        assert self.settings.database_url is not None, "it is named or has just been started"
+        upgrade(self.settings.database_url)
+        self._upgraded.touch()
+
+    def stop_with_worker(self) -> None:
+        """From here on the worker is stopped before the servers that have been started since."""
+        if self._worker is not None:
+            self._held.callback(_stop, self._worker)
 
     def check(self) -> None:
         """Raises ServerError when the worker has ended: nothing would go on."""
@@ -59,11 +76,11 @@ class SmallStack:
                 raise ServerError(f"the web server for callbacks does not start: {self._log_tail('web')}")
             time.sleep(0.05)
 
-    def _start(self, name: str) -> subprocess.Popen[bytes]:
+    def _start(self, name: str, *options: str) -> subprocess.Popen[bytes]:
         env = {**os.environ, "PYTHONUNBUFFERED": "1", **environment(self.settings)}
         log = self._data_dir / f"{name}.log"
         with log.open("ab") as output:
-            process = spawn(Child(name=name, argv=(*command(), name), env=env), output)
+            process = spawn(Child(name=name, argv=(*command(), name, *options), env=env), output)
         self._held.callback(_stop, process)
         return process
 
@@ -73,10 +90,12 @@ class SmallStack:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
     try:
-        send(process.pid, Child(name="", argv=()).stop_signal)
+        send(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(WORKER_STOPS_WITHIN)
+            process.wait(STOPS_WITHIN)
     finally:
         end_group(process.pid)
         process.wait()
@@ -94,11 +113,18 @@ def running(settings: Settings, data_dir: Path, say: Callable[[str], None]) -> I
         running_stack.forget_web(data_dir)
         port = hold_port(settings, None, held)
         settings = with_local_auth(replace(settings, port=port, data_dir=str(data_dir.resolve())))
-        for name, one in prepared.items():
-            settings = replace(settings, **{name: held.enter_context(Server(one)).url})
+        urls = {server: one.url for server, one in prepared.items()}
+        settings = replace(
+            settings,
+            database_url=urls.get("postgres", settings.database_url),
+            broker_url=urls.get("broker", settings.broker_url),
+        )
         stack = SmallStack(settings, data_dir, held)
-        _upgrade(settings)
         stack.start_worker()
+        for one in prepared.values():
+            held.enter_context(Server(one))
+        stack.stop_with_worker()
+        stack.upgrade()
         yield stack
 
 
@@ -120,22 +146,15 @@ def _prepare(
 
 
 def _servers(settings: Settings, data_dir: Path) -> dict[str, Prepared]:
-    """The servers that no setting names, by the setting that will."""
+    """The servers that no setting names, by name."""
     prepared: dict[str, Prepared] = {}
     try:
         if settings.database_url is None:
-            prepared["database_url"] = prepare_postgres(data_dir)
+            prepared["postgres"] = prepare_postgres(data_dir)
         if settings.broker_url is None:
-            prepared["broker_url"] = prepare_broker(data_dir)
+            prepared["broker"] = prepare_broker(data_dir)
     except BaseException:
         for one in prepared.values():
             one.claim.release()
         raise
     return prepared
-
-
-def _upgrade(settings: Settings) -> None:
-    from orchestrator.store.database import upgrade
-
-    assert settings.database_url is not None, "it is named or has just been started"
-    upgrade(settings.database_url)

@@ -23,8 +23,8 @@ def validate(files: tuple[Path, ...]) -> int:
     lanes = reading.lanes(given)
     if lanes is None:
         click.echo(f"note: there is no {given.services_file}, so service lanes are not checked", err=True)
-    # A list first: `all` would stop at the first bad file.
-    return 0 if all([_check(path, lanes, given.max_definition) for path in files]) else 1
+    bad = [path for path in files if not _check(path, lanes, given.max_definition)]
+    return 1 if bad else 0
 
 
 def _check(path: Path, lanes: Mapping[str, Lane] | None, limit: int) -> bool:

@@ -69,7 +69,7 @@ def _show(shown: dict[str, Any]) -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 @json_option
 @data_dir_option
-def list_(wanted: str | None, workflow: str | None, business_key: str | None, stuck: bool, limit: int,
+def list_(*, wanted: str | None, workflow: str | None, business_key: str | None, stuck: bool, limit: int,
           as_json: bool, data_dir: Path | None) -> None:  # fmt: skip
     """List instances, newest first."""
     from orchestrator import engine
@@ -152,7 +152,7 @@ def logs(instance_id: str, follow: bool, as_json: bool, data_dir: Path | None) -
 @click.option("--comment", help="Why.")
 @click.option("--result", metavar="JSON", help="What the step's result shall be.")
 @data_dir_option
-def approve(instance_id: str, step: str, reject: bool, comment: str | None, result: str | None,
+def approve(*, instance_id: str, step: str, reject: bool, comment: str | None, result: str | None,
             data_dir: Path | None) -> None:  # fmt: skip
     """Decide a step that waits."""
     from orchestrator import engine
@@ -213,7 +213,7 @@ def _order(verb: str, instance_id: str, data_dir: Path | None) -> None:
 @click.option("--failed", is_flag=True, help="It was not done.")
 @click.option("--retry", "again", is_flag=True, help="Try it again, with the same key.")
 @data_dir_option
-def resolve(instance_id: str, step: str, succeeded: str | None, failed: bool, again: bool,
+def resolve(*, instance_id: str, step: str, succeeded: str | None, failed: bool, again: bool,
             data_dir: Path | None) -> None:  # fmt: skip
     """Settle an UNKNOWN step: what became of it?"""
     if (succeeded is not None) + failed + again != 1:

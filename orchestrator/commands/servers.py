@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # Workers agree through Postgres: what Celery's would tell each other is noise on the broker.
 SILENT = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+LOOK_EVERY = 0.02  # seconds
 IN_MEMORY = "celery.beat:Scheduler"  # one interval needs no memory of when it last was; so there is no file
 
 
@@ -37,12 +39,22 @@ def up(port: int | None, data_dir: Path | None, workers: int) -> int:
 @click.command()
 @click.option("--concurrency", type=click.IntRange(1), help="Steps at a time (threads).  [default: 8]")
 @click.option("--queues", help="Only these, separated by commas.  [default: all in the services file]")
-def worker(concurrency: int | None, queues: str | None) -> int:
+@click.option("--after", type=click.Path(path_type=Path), hidden=True)
+def worker(concurrency: int | None, queues: str | None, after: Path | None) -> int:
     """Run a worker: it calls the service lanes."""
+    if after is not None:
+        _wait_for(after)
     app: Celery = importlib.import_module("worker").app
     threads = concurrency or settings.load().worker_concurrency
     options = ["--pool", "threads", "--concurrency", str(threads), "--loglevel", "INFO", *SILENT]
     return app.start(["worker", *options, *(["--queues", queues] if queues else [])]) or 0
+
+
+def _wait_for(file: Path) -> None:
+    """Until `run`, whose worker this is, has the servers up. Our imports take longer than that, so they come first."""
+    importlib.import_module("orchestrator.bootstrap")
+    while not file.exists():
+        time.sleep(LOOK_EVERY)
 
 
 @click.command()
