@@ -23,6 +23,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -69,6 +70,7 @@ class Caller:
         self.lanes = lanes
         self._pid: int | None = None
         self._connections: Connections | None = None
+        self._lock = Lock()
 
     def call(self, lane: Lane, call: Call) -> Reply:
         """One attempt. Never raises for what a lane does."""
@@ -88,10 +90,14 @@ class Caller:
             self._connections.close()
 
     def _http(self) -> Connections:
-        """A forked child must not share its parent's sockets, so it begins with none."""
-        if self._connections is None or self._pid != os.getpid():
-            self._connections, self._pid = Connections(), os.getpid()
-        return self._connections
+        """A forked child must not share its parent's sockets, so it begins with none.
+
+        Made by one thread: each of several that begin at once would open connections that nobody closes.
+        """
+        with self._lock:
+            if self._connections is None or self._pid != os.getpid():
+                self._connections, self._pid = Connections(), os.getpid()
+            return self._connections
 
 
 def caller(lanes: Mapping[str, Lane]) -> Caller:
