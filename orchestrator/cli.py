@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from orchestrator.commands import definitions, failures, instances, run, servers
 
@@ -54,7 +55,7 @@ def invoke(arguments: list[str]) -> int:
     except click.Abort:
         return ABORTED
     except click.ClickException as error:
-        error.show()
+        _show(error)
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush would fail
@@ -65,3 +66,15 @@ def invoke(arguments: list[str]) -> int:
         failure = failures.explain(error)
         click.echo(failure.text, err=True)
         return failure.code
+
+
+def _show(error: click.ClickException) -> None:
+    """As click does it, but errors look alike whoever found them."""
+    if isinstance(error, NoArgsIsHelpError):
+        error.show()
+        return
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None:
+        click.echo(context.get_usage(), err=True)
+        click.echo(f"Try `{context.command_path} --help`.", err=True)
+    click.echo(f"error: {error.format_message()}", err=True)

@@ -50,6 +50,13 @@ def joined(given: Settings, stack: running_stack.RunningStack | None) -> Setting
 
 
 def connect(data_dir: Path | None) -> System:
+    """For the command that runs: at its end the connections are closed."""
+    return composed(located(data_dir))
+
+
+def composed(given: Settings) -> System:
     from orchestrator.bootstrap import compose
 
-    return compose(located(data_dir))
+    system = compose(given)
+    click.get_current_context().call_on_close(system.database.close)
+    return system

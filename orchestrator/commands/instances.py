@@ -28,7 +28,8 @@ id_argument = click.argument("instance_id", metavar="ID")
 def start(workflow: str, payload: str, key: str | None, data_dir: Path | None) -> None:
     """Start an instance of WORKFLOW (an id, or a file) and print its id."""
     body = reading.payload(payload)
-    started = starting.start(connect(data_dir), workflow, body, key=key)
+    system = connect(data_dir)
+    started = starting.start(system, starting.named(system, workflow), body, key=key)
     click.echo(started.instance_id)
     if not started.created:
         click.echo("this key was used before: nothing new was started", err=True)

@@ -14,7 +14,7 @@ import click
 
 from orchestrator import running_stack, settings
 from orchestrator.commands import reading
-from orchestrator.commands.connection import joined
+from orchestrator.commands.connection import composed, joined
 from orchestrator.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,20 +47,21 @@ def run(workflow: str, payload: str, no_wait: bool, data_dir: Path | None) -> in
     if reading.is_definition_file(workflow):  # what is wrong with it is better said before servers start
         reading.definition(Path(workflow), reading.lanes(given), limit=given.max_definition)
     flight = Flight(workflow=workflow, payload=body, no_wait=no_wait)
-    given = _joined(given, folder)
     with stopped_by_signals():
         if given.database_url and given.broker_url:
             return flight.on_configured(given)
+        if there := _joined(given, folder):
+            return flight.on_joined(there)
         return flight.on_own_stack(given, folder)
 
 
-def _joined(given: Settings, folder: Path) -> Settings:
+def _joined(given: Settings, folder: Path) -> Settings | None:
     """With the addresses of a stack that `up` keeps in the data directory. Another `run`'s would go away with it."""
     if given.database_url or given.broker_url:
-        return given
+        return None
     stack = running_stack.find(folder)
     if stack is None or stack.web_url is None:
-        return given
+        return None
     note(f"{folder} has a running stack, which runs this too: {stack.web_url}/ui")
     return joined(replace(given, data_dir=str(folder)), stack)
 
@@ -74,26 +75,32 @@ class Flight:
         self._hinted = False
 
     def on_configured(self, given: Settings) -> int:
-        from orchestrator.bootstrap import compose
+        return self._follow(composed(given), self._suspect_no_worker, lambda: None)
 
-        return self._follow(compose(given), self._suspect_no_worker, lambda: None)
+    def on_joined(self, given: Settings) -> int:
+        system = composed(given)
+        _load(system)
+        return self._follow(system, self._suspect_no_worker, lambda: None)
 
     def on_own_stack(self, given: Settings, folder: Path) -> int:
         from orchestrator import small_stack
 
         with small_stack.running(given, folder, note) as stack:
-            from orchestrator.bootstrap import compose, load_workflows
-            from orchestrator.commands.servers import tell_refused
-
-            system = compose(stack.settings)
-            tell_refused(load_workflows(system))
-            return self._follow(system, stack.check, stack.serve)
+            system = composed(stack.settings)
+            try:
+                _load(system)
+                return self._follow(system, stack.check, stack.serve)
+            finally:
+                system.database.close()  # before its server stops
 
     def _follow(self, system: System, check: Callable[[], None], serve: Serve) -> int:
         from orchestrator import following
         from orchestrator.commands import starting
 
-        trace = starting.start(system, self._workflow, self._payload).instance_id
+        name = starting.named(system, self._workflow)
+        if starting.calls_over_http(system, name):
+            serve()
+        trace = starting.start(system, name, self._payload).instance_id
         self._began = self._moved = time.monotonic()
         last = ""
         for entry in following.follow(
@@ -133,6 +140,13 @@ class Flight:
         if not self._hinted and time.monotonic() - self._moved > SILENT_FOR:
             self._hinted = True
             note("nothing has happened for a while: does a worker run? `orchestrator worker` starts one")
+
+
+def _load(system: System) -> None:
+    from orchestrator.bootstrap import load_workflows
+    from orchestrator.commands.servers import tell_refused
+
+    tell_refused(load_workflows(system))
 
 
 def _hint(trace: str, entry: Any) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator import running_stack, settings
-from orchestrator.commands.connection import NO_BROKER
+from orchestrator.commands.connection import NO_BROKER, composed
 from orchestrator.errors import Problem, SettingsError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def worker(concurrency: int | None, queues: str | None, after: Path | None) -> i
     app: Celery = importlib.import_module("worker").app
     threads = concurrency or settings.load().worker_concurrency
     options = ["--pool", "threads", "--concurrency", str(threads), "--loglevel", "INFO", *SILENT]
-    return app.start(["worker", *options, *(["--queues", queues] if queues else [])]) or 0
+    return app.start(["--quiet", "worker", *options, *(["--queues", queues] if queues else [])]) or 0
 
 
 def _wait_for(file: Path) -> None:
@@ -62,7 +62,7 @@ def beat() -> int:
     """Run the clock that sends sweep messages. Workers sweep on a timer of their own as well."""
     _configured("broker_url")
     app: Celery = importlib.import_module("beat_schedule").app
-    return app.start(["beat", "--scheduler", IN_MEMORY, "--loglevel", "INFO", "--pidfile", ""]) or 0
+    return app.start(["--quiet", "beat", "--scheduler", IN_MEMORY, "--loglevel", "INFO", "--pidfile", ""]) or 0
 
 
 @click.command()
@@ -72,7 +72,10 @@ def web() -> None:
 
     given = settings.load()
     running_stack.announce_web(Path(given.data_dir), given.base_url)
-    serve.run(given)
+    try:
+        serve.run(given)
+    finally:
+        running_stack.forget_web(Path(given.data_dir))
 
 
 @click.group()
@@ -83,13 +86,13 @@ def db() -> None:
 @db.command()
 def upgrade() -> None:
     """Bring the tables up to date and load the workflows directory. A file that is refused stops nobody."""
-    from orchestrator.bootstrap import compose, load_workflows
+    from orchestrator.bootstrap import load_workflows
     from orchestrator.store import database
 
     given = _configured("database_url")
     assert given.database_url is not None, "checked above"
     database.upgrade(given.database_url)
-    tell_refused(load_workflows(compose(replace(given, broker_url=given.broker_url or NO_BROKER))))
+    tell_refused(load_workflows(composed(replace(given, broker_url=given.broker_url or NO_BROKER))))
 
 
 def tell_refused(refused: Mapping[str, tuple[Problem, ...]]) -> None:

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from orchestrator.system import System
 
 
-def start(system: System, workflow: str, payload: Any, *, key: str | None = None) -> Started:
-    """`workflow` is an id, or a definition's file, which is then stored first. Raises what `engine.start` does."""
+def named(system: System, workflow: str) -> str:
+    """The workflow's id; for a definition's file it is stored first."""
+    return store(system, Path(workflow)) if reading.is_definition_file(workflow) else workflow
+
+
+def start(system: System, name: str, payload: Any, *, key: str | None = None) -> Started:
+    """Start the workflow of that id. Raises what `engine.start` does, but names a near one when there is none."""
     from orchestrator import engine
 
     tenant = system.settings.tenant
-    name = store(system, Path(workflow)) if reading.is_definition_file(workflow) else workflow
     try:
         return engine.start(system, tenant=tenant, workflow_id=name, payload=payload, idempotency_key=key)
     except NotFound as error:
@@ -36,6 +40,20 @@ def store(system: System, path: Path) -> str:
         system, tenant=system.settings.tenant, workflow_id=definition.id, text=reading.file_text(path)
     )
     return definition.id
+
+
+def calls_over_http(system: System, name: str) -> bool:
+    """Whether a service may answer by callback before we know that anything waits."""
+    from orchestrator import engine, loader
+    from orchestrator.definition import ServiceStep, walk
+
+    try:
+        found = engine.get_definition(system, tenant=system.settings.tenant, workflow_id=name)
+    except NotFound:
+        return False  # `start` will say so
+    steps = walk(loader.load(found["text"], lanes=system.lanes, strict=False).steps) if found["text"] else ()
+    called = {step.operation.lane for step in steps if isinstance(step, ServiceStep) and step.operation}
+    return any(system.lanes[lane].transport == "http" for lane in called & set(system.lanes))
 
 
 def _unknown(system: System, name: str) -> BadRequest:
