@@ -17,7 +17,7 @@ import psycopg
 from celery.canvas import Signature
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator import canvas
+from orchestrator import calls, canvas
 from orchestrator.store import due
 from orchestrator.store.due import Ready
 from orchestrator.store.transitions import NOTIFY, READY_CHANNEL
@@ -35,7 +35,7 @@ def dispatch(system: System) -> int:
     """Publish one round of what is READY. Returns how many steps; go round again while it is not zero."""
     with system.database.transaction() as connection:
         ready = due.claim_for_publishing(connection, window=system.settings.window, limit=BATCH)
-    waves = list(_waves(ready))
+    waves = list(_waves(system, ready))
     for sent, wave in enumerate(waves):
         try:
             _publish(system, wave)
@@ -45,15 +45,22 @@ def dispatch(system: System) -> int:
     return len(ready)
 
 
-def _waves(ready: list[Ready]) -> Iterator[list[Ready]]:
+def _waves(system: System, ready: list[Ready]) -> Iterator[list[Ready]]:
     """Rows that one message can carry: of one tenant, version, step, phase and queue."""
     size = max(1, min(WAVE, len(ready) // MESSAGES))
-    for key, rows in groupby(sorted(ready, key=_position), key=_position):
-        yield from _chunks(list(rows), 1 if key[-1] else size)
+    for _, rows in groupby(sorted(ready, key=_position), key=_position):
+        together = list(rows)
+        yield from _chunks(together, 1 if _is_single(system, together[0]) else size)
 
 
-def _position(row: Ready) -> tuple[str, str, str, str, str, bool]:
-    return row.tenant, row.version_id, row.step, row.phase, row.queue, row.alone
+def _is_single(system: System, row: Ready) -> bool:
+    """After a lost lease, and where a call may not simply be repeated, a step goes alone."""
+    lane = calls.lane_of(system, row.service)
+    return row.alone or (lane is not None and lane.idempotency in ("none", "query"))
+
+
+def _position(row: Ready) -> tuple[str, str, str, str, str, str, bool]:
+    return row.tenant, row.version_id, row.step, row.phase, row.queue, row.service or "", row.alone
 
 
 def _chunks(rows: list[Ready], size: int) -> Iterator[list[Ready]]:

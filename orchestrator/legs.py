@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from orchestrator import attempts, calls, escalation, retry
 from orchestrator.attempts import Attempt
@@ -28,6 +29,7 @@ from orchestrator.system import System
 IN_FLIGHT = 32  # members of a wave that are called side by side
 LEG_SECONDS = 20.0  # then a leg leaves the next step READY, for other messages are waiting
 MARGIN = 2.0  # seconds beyond a lane's timeout in which an attempt has to be recorded
+DATABASE_AWAY = 0.2  # seconds between two tries
 NO_LANE = Lane(name="", transport="local", idempotency="safe")  # blocks and bare pauses: nothing is called
 
 Finished = tuple[Attempt, calls.Result]
@@ -54,6 +56,15 @@ def undo(system: System, wave: Sequence[str], *, version: str, step: str) -> Lan
     """Run the compensation of one step for a wave."""
     plan = system.plans(version)
     return _Flight(system=system, plan=plan, steps=(step,), phase="undo", covered=frozenset(), waiting=deque(wave)).fly()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Became:
+    """What became of a member in one commit."""
+
+    claimed: Attempt | None = None
+    survives: bool = False  # the canvas carries it on
+    failed: bool = False
 
 
 @dataclass(kw_only=True)
@@ -107,12 +118,10 @@ class _Flight:
                 due.unpublish(connection, left)
 
     def _next_starts(self, room: int) -> list[str]:
-        """Members to claim now: as many as go into flight, and one at a time where a claim may not be repeated."""
+        """Members to claim now: no more than go into flight at once."""
         if self._should_stop():
             return []
-        lane = self._lane_of(self.steps[0])
-        count = room if lane.idempotency in ("key", "safe") else min(room, 1)
-        return [self.waiting.popleft() for _ in range(min(count, len(self.waiting)))]
+        return [self.waiting.popleft() for _ in range(min(room, len(self.waiting)))]
 
     def _should_stop(self) -> bool:
         return self.system.stopping.is_set() or time.monotonic() - self.began > LEG_SECONDS
@@ -126,23 +135,40 @@ class _Flight:
         if not results and not starts:
             return []
 
-        def verb(instance: Instance) -> Attempt | None:
-            if instance.header.id not in results:
-                return self._claim(instance, self.steps[0])
-            return self._conclude(instance, *results[instance.header.id])
+        def verb(instance: Instance) -> _Became:
+            if instance.header.id in results:
+                return self._conclude(instance, *results[instance.header.id])
+            return _Became(claimed=self._claim(instance, self.steps[0]))
 
-        held: list[Held] = []
-
-        def read(connection: Connection, claimed: dict[str, Attempt | None]) -> None:
-            attempts_held = [attempt for attempt in claimed.values() if attempt is not None]
-            found = calls.contexts(connection, self.plan, attempts_held, self.payloads) if attempts_held else []
-            held.extend(zip(attempts_held, found, strict=True))
-
-        transitions.transition(
-            self.system.database, self.system.plans, [*results, *starts], verb, covered=self.covered,
-            worker=self.system.worker, then=read,
-        )  # fmt: skip
+        became, held = self._commit([*results, *starts], verb)
+        self.survivors += [trace for trace, one in became.items() if one.survives]
+        self.failed += [trace for trace, one in became.items() if one.failed]
         return held
+
+    def _commit(self, ids: Sequence[str], verb: Callable[[Instance], _Became]) -> tuple[dict[str, _Became], list[Held]]:
+        """An effect that was had is not forgotten because Postgres restarts: tried for as long as a lease is good.
+
+        When a commit's own answer was lost, the second try finds the attempt concluded and changes nothing.
+        """
+        until = time.monotonic() + self.system.settings.lease
+        while True:
+            held: list[Held] = []
+            try:
+                became = transitions.transition(
+                    self.system.database, self.system.plans, ids, verb, covered=self.covered,
+                    worker=self.system.worker, then=lambda *read: held.extend(self._read(*read)),  # noqa: B023
+                )  # fmt: skip
+            except (OperationalError, InterfaceError):
+                if time.monotonic() > until:
+                    raise
+                time.sleep(DATABASE_AWAY)
+            else:
+                return became, held
+
+    def _read(self, connection: Connection, became: dict[str, _Became]) -> list[Held]:
+        claimed = [one.claimed for one in became.values() if one.claimed is not None]
+        found = calls.contexts(connection, self.plan, claimed, self.payloads) if claimed else []
+        return list(zip(claimed, found, strict=True))
 
     def _claim(self, instance: Instance, step: str) -> Attempt | None:
         lane = self._lane_of(step, instance.row(step, self.phase))
@@ -156,22 +182,17 @@ class _Flight:
         service = row.service if row else str(getattr(self.plan.place(step).step, "operation", None) or "")
         return calls.lane_of(self.system, service) or NO_LANE
 
-    def _conclude(self, instance: Instance, attempt: Attempt, result: calls.Result) -> Attempt | None:
+    def _conclude(self, instance: Instance, attempt: Attempt, result: calls.Result) -> _Became:
         was_falling = instance.is_falling
         row = attempts.held(instance, attempt.step, attempt.phase, attempt.attempt)
         if row is not None:
             conclude(self.system, instance, row, result)
-        return self._go_on(instance, attempt, was_falling=was_falling)
-
-    def _go_on(self, instance: Instance, attempt: Attempt, *, was_falling: bool) -> Attempt | None:
-        if instance.is_falling and not was_falling:
-            self.failed.append(instance.header.id)
         after = self._after(attempt.step)
-        if after is not None and not self._should_stop():
-            return self._claim(instance, after)
-        if any(row.state == READY and row.step in self.covered for row in instance.changed()):
-            self.survivors.append(instance.header.id)
-        return None
+        return _Became(
+            claimed=self._claim(instance, after) if after is not None and not self._should_stop() else None,
+            survives=any(row.state == READY and row.step in self.covered for row in instance.changed()),
+            failed=instance.is_falling and not was_falling,
+        )
 
     def _after(self, step: str) -> str | None:
         index = self.steps.index(step) + 1

@@ -25,6 +25,7 @@ class Ready:
     step: str
     phase: Phase
     queue: str
+    service: str | None
     alone: bool
 
 
@@ -40,6 +41,8 @@ RECURSIVE waiting AS (
 """
 
 # Round robin by tenant: the first of each, then the second of each …; no more than the window leaves room for.
+# All of a round get one stamp, for they are not sent in the order in which they are stamped: with a stamp each, the
+# first of them to be claimed would seem to have overtaken the others.
 PUBLISH = text(f"""
 WITH {GROUPS},
 chosen AS (
@@ -57,15 +60,21 @@ chosen AS (
 locked AS MATERIALIZED (
   SELECT s.instance_id, s.step, s.phase FROM step s JOIN chosen USING (instance_id, step, phase)
   WHERE s.published_at IS NULL AND s.state IN ('READY', 'RETRYING') FOR NO KEY UPDATE OF s SKIP LOCKED)
-UPDATE step s SET published_at = clock_now() FROM locked l
+UPDATE step s SET published_at = (SELECT clock_now()) FROM locked l
 WHERE s.instance_id = l.instance_id AND s.step = l.step AND s.phase = l.phase
-RETURNING s.instance_id, s.tenant, s.version_id, s.step, s.phase, s.queue, s.alone
+RETURNING s.instance_id, s.tenant, s.version_id, s.step, s.phase, s.queue, s.service, s.alone
 """)
 
+# This and EXTEND touch many instances without their locks, so they wait for nobody: a wave that is being recorded
+# holds some of these rows and may be about to ask for others. Whoever holds one is moving it on anyway.
 UNPUBLISH = text("""
-UPDATE step s SET published_at = NULL
-FROM json_to_recordset(CAST(:rows AS json)) AS t(instance_id uuid, step text, phase text)
-WHERE s.instance_id = t.instance_id AND s.step = t.step AND s.phase = t.phase AND s.state IN ('READY', 'RETRYING')
+WITH free AS MATERIALIZED (
+  SELECT s.instance_id, s.step, s.phase FROM step s
+  JOIN json_to_recordset(CAST(:rows AS json)) AS t(instance_id uuid, step text, phase text)
+    ON s.instance_id = t.instance_id AND s.step = t.step AND s.phase = t.phase
+  WHERE s.state IN ('READY', 'RETRYING') FOR NO KEY UPDATE OF s SKIP LOCKED)
+UPDATE step s SET published_at = NULL FROM free
+WHERE s.instance_id = free.instance_id AND s.step = free.step AND s.phase = free.phase
 """)
 
 # How long until something that is not due yet will be: what the dispatcher may sleep. (step_unpublished)
@@ -75,17 +84,19 @@ WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL AND due_at > clock
 """)
 
 # Published long ago, and either overtaken by messages that were sent later and have been claimed (the watermark), or
-# in one of the queues that the broker says are empty. (step_published, step_claimed)
+# in one of the queues that the broker says are empty. A row that was republished sets no watermark: its first message
+# may be the one that was claimed, and its stamp is the second's, before which nothing needs to be lost: a backlog
+# would republish itself again and again. (step_published, step_claimed)
 FLYING_QUEUES = text("""
 SELECT DISTINCT queue FROM step WHERE state IN ('READY', 'RETRYING') AND published_at < clock_now()
   - make_interval(secs => :grace)
 """)
 REPUBLISH = text("""
-UPDATE step s SET published_at = NULL WHERE (s.instance_id, s.step, s.phase) IN (
+UPDATE step s SET published_at = NULL, republished = true WHERE (s.instance_id, s.step, s.phase) IN (
   SELECT instance_id, step, phase FROM step
   WHERE queue = :queue AND state IN ('READY', 'RETRYING') AND published_at < clock_now() - make_interval(secs => :grace)
     AND (:empty OR published_at < (
-      SELECT published_at FROM step WHERE queue = :queue AND published_at IS NOT NULL
+      SELECT published_at FROM step WHERE queue = :queue AND published_at IS NOT NULL AND NOT republished
         AND state NOT IN ('READY', 'RETRYING') ORDER BY published_at DESC LIMIT 1))
   ORDER BY published_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED)
 """)
@@ -111,8 +122,12 @@ WHERE instance_id = CAST(:id AS uuid)
 """)
 
 EXTEND = text("""
-UPDATE step SET lease_until = clock_now() + make_interval(secs => :lease)
-WHERE worker = :worker AND state = 'RUNNING' AND lease_until > clock_now() AND limit_until > clock_now()
+WITH free AS MATERIALIZED (
+  SELECT instance_id, step, phase FROM step
+  WHERE worker = :worker AND state = 'RUNNING' AND lease_until > clock_now() AND limit_until > clock_now()
+  FOR NO KEY UPDATE SKIP LOCKED)
+UPDATE step s SET lease_until = clock_now() + make_interval(secs => :lease) FROM free
+WHERE s.instance_id = free.instance_id AND s.step = free.step AND s.phase = free.phase
 """)
 HOLDS = text("""
 SELECT 1 FROM step WHERE instance_id = CAST(:id AS uuid) AND step = :step AND phase = :phase AND state = 'RUNNING'
@@ -125,7 +140,7 @@ def claim_for_publishing(connection: Connection, *, window: int, limit: int) -> 
     found = connection.execute(PUBLISH, {"window": window, "limit": limit})
     return [
         Ready(instance_id=row[0].hex, tenant=row[1], version_id=row[2].hex, step=row[3], phase=row[4], queue=row[5],
-              alone=row[6])
+              service=row[6], alone=row[7])
         for row in found
     ]  # fmt: skip
 
