@@ -67,7 +67,7 @@ class Instance:
         """Take a row along one edge of the table, and write the history entry."""
         state = states.target(verb, row.state)
         changes.setdefault("reason", None)
-        moved = replace(row, state=state, **(self._stamps(state) | changes))
+        moved = replace(row, state=state, **(self._stamps(row, state) | changes))
         self._rows[row.key] = moved
         if self._is_shown(row.step):
             self._record(moved, verb)
@@ -78,8 +78,10 @@ class Instance:
         self._rows[row.key] = replace(row, **changes)
         return self._rows[row.key]
 
-    def _stamps(self, state: str) -> dict[str, Any]:
+    def _stamps(self, row: Row, state: str) -> dict[str, Any]:
         stamps: dict[str, Any] = {}
+        if row.state in states.CLAIMABLE and state != states.RUNNING:
+            stamps["published_at"] = None  # nobody has claimed by its message, so it has overtaken none
         if state in states.CLAIMABLE:
             stamps["ready_at"] = self.now
         if state != states.RUNNING:
