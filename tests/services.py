@@ -1,0 +1,350 @@
+"""A service on loopback for HTTP lanes: it answers as a test tells it, and keeps a ledger of what it really did.
+
+One server plays a lane of each idempotency kind; the lane is the first part of the path. Like a real one it honours
+the kind that it was registered with: `keyed` and `asked` do a key once and answer a repeat from the ledger, `blind`
+does it again.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import text
+
+from orchestrator import attempts, bootstrap, legs
+from orchestrator.attempts import Attempt
+from orchestrator.instance import Instance
+from orchestrator.settings import Settings
+from orchestrator.states import Phase
+from orchestrator.store import transitions
+from orchestrator.system import System
+from tests import flights, servers
+from tests.clock import Clock
+
+T = TypeVar("T")
+VERSION = text("SELECT version_id FROM instance WHERE id = CAST(:id AS uuid)")
+HELD = 20.0  # seconds after which a held answer is given all the same; nothing is timed by it
+LEASE = 5.0  # seconds
+
+LANES = """
+services:
+  keyed: {{transport: http, url: "{url}/keyed", idempotency: key, backup: keyed.deputy, timeout: 30s}}
+  brief: {{transport: http, url: "{url}/keyed", idempotency: key, keyTtl: 60s, timeout: 30s}}
+  asked: {{transport: http, url: "{url}/asked", idempotency: query, timeout: 30s}}
+  safe: {{transport: http, url: "{url}/safe", idempotency: safe, timeout: 30s}}
+  blind: {{transport: http, url: "{url}/blind", idempotency: none, timeout: 30s}}
+  far: {{transport: http, url: "{url}/keyed", idempotency: key, timeout: 30s, queue: far}}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One request."""
+
+    method: str
+    lane: str
+    operation: str
+    key: str
+    headers: Message
+    content: bytes
+
+    @property
+    def attempt(self) -> int:
+        return int(self.headers["X-Attempt"])
+
+    @property
+    def body(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.content)
+        return told
+
+    @property
+    def step(self) -> str:
+        return self.key.split(":")[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a request is answered with. `effect`: whether it is done; none: where the status says so."""
+
+    status: int = 200
+    reply: Any = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    effect: bool | None = None
+    lost: bool = False  # the connection ends without an answer
+    until: threading.Event | None = None  # it is given once this is set
+    then: Callable[[Seen], None] | None = None  # done while the caller waits
+
+    @property
+    def is_done(self) -> bool:
+        return self.status < 300 if self.effect is None else self.effect
+
+
+DONE = Answer()
+LATER = Answer(status=202)
+REJECTED = Answer(status=422, reply={"detail": "not like this"})
+REFUSED = Answer(status=503)
+BROKEN = Answer(status=500, effect=False)
+LOST_BEFORE = Answer(lost=True, effect=False)
+LOST_AFTER = Answer(lost=True, effect=True)
+
+
+class Service:
+    """What a test tells and asks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._server = _Server(self)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self.reset()
+
+    def reset(self) -> None:
+        self.seen: list[Seen] = []
+        self.effects: list[str] = []  # keys, in the order in which their effects happened; nothing removes doubles
+        self._replies: dict[str, Any] = {}
+        self._told: dict[str, deque[Answer]] = defaultdict(deque)
+        self._always: dict[str, Answer] = {}
+        self._held: list[threading.Event] = []
+
+    def tell(self, operation: str, *answers: Answer) -> None:
+        """The next calls of an operation are answered with these, in turn; further ones are done."""
+        self._told[operation].extend(answers)
+
+    def always(self, operation: str, answer: Answer) -> None:
+        self._always[operation] = answer
+
+    def hold(self, operation: str, answer: Answer = DONE) -> threading.Event:
+        """The next call of an operation is answered when the event that this returns is set."""
+        event = threading.Event()
+        self._held.append(event)
+        self.tell(operation, replace(answer, until=event))
+        return event
+
+    def calls(self, operation: str, trace: str | None = None) -> list[Seen]:
+        """The POSTs of an operation."""
+        return [one for one in list(self.seen) if one.method == "POST" and one.operation == operation
+                and (trace is None or one.key.startswith(trace))]  # fmt: skip
+
+    def came(self, operation: str, times: int = 1) -> list[Seen]:
+        """Wait until an operation was called so often."""
+        return flights.until(
+            lambda: found if len(found := self.calls(operation)) >= times else None, f"{times} calls of {operation}"
+        )
+
+    def done(self, trace: str) -> list[str]:
+        """`step:g1:do` of an instance's effects, in order."""
+        return [key.removeprefix(f"{trace}:") for key in list(self.effects) if key.startswith(trace)]
+
+    def doubles(self) -> dict[str, int]:
+        return {key: count for key, count in Counter(self.effects).items() if count > 1}
+
+    # -- serving
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        for event in self._held:
+            event.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def answer(self, seen: Seen) -> Answer:
+        if seen.method == "GET":
+            return self._asked(seen)
+        with self._lock:
+            self.seen.append(seen)
+            told = self._told[seen.operation]
+            answer = told.popleft() if told else self._always.get(seen.operation, DONE)
+        if answer.then is not None:
+            answer.then(seen)
+        if answer.until is not None:
+            answer.until.wait(HELD)
+        return self._perform(seen, answer)
+
+    def _asked(self, seen: Seen) -> Answer:
+        with self._lock:
+            self.seen.append(seen)
+            known = seen.key in self._replies
+            return Answer(reply=self._replies[seen.key]) if known else Answer(status=404)
+
+    def _perform(self, seen: Seen, answer: Answer) -> Answer:
+        with self._lock:
+            knows_keys = seen.lane in ("keyed", "asked")
+            if knows_keys and seen.key in self._replies and answer.status == 200:
+                return replace(answer, reply=self._replies[seen.key])
+            if answer.is_done and not (knows_keys and seen.key in self._replies):
+                self.effects.append(seen.key)
+                self._replies[seen.key] = answer.reply
+        return answer
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that hangs up is what many tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        _, lane, operation = self.path.split("/")
+        self._give(self._seen(lane, operation, self.headers["Idempotency-Key"]))
+
+    def do_GET(self) -> None:
+        _, lane, operation, key = self.path.split("/")
+        self._give(self._seen(lane, operation, key.replace("%3A", ":")))
+
+    def _seen(self, lane: str, operation: str, key: str) -> Seen:
+        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        return Seen(method=self.command, lane=lane, operation=operation, key=key, headers=self.headers, content=content)
+
+    def _give(self, seen: Seen) -> None:
+        service: Service = self.server.service  # type: ignore[attr-defined]  # it is ours
+        answer = service.answer(seen)
+        if answer.lost:
+            self.close_connection = True
+            return
+        content = json.dumps(answer.reply).encode()
+        self.send_response(answer.status)
+        for name, value in {"Content-Length": str(len(content)), **answer.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def serving() -> Iterator[Service]:
+    service = Service()
+    service.start()
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Airport:
+    """A composed system, the service that its lanes lead to, and the clock of its database."""
+
+    system: System
+    service: Service
+    clock: Clock
+
+    def define(self, text: str) -> str:
+        return flights.define(self.system, text)
+
+    def start(self, workflow_id: str, payload: Mapping[str, Any] | None = None, **more: Any) -> str:
+        return flights.start(self.system, workflow_id, payload or {}, **more)
+
+    def fly(self, text: str, payload: Mapping[str, Any] | None = None) -> str:
+        """Define and start."""
+        return self.start(self.define(text), payload)
+
+    def status(self, instance: str) -> dict[str, Any]:
+        return flights.status(self.system, instance)
+
+    def ended(self, instance: str) -> dict[str, Any]:
+        return flights.ended(self.system, instance)
+
+    def reached(self, instance: str, wanted: str) -> dict[str, Any]:
+        return flights.reached(self.system, instance, wanted)
+
+    def step(self, instance: str, step: str) -> dict[str, Any] | None:
+        return next((one for one in self.status(instance)["steps"] if one["step"] == step), None)
+
+    def run(self, instance: str, step: str, phase: Phase = "do") -> None:
+        """What a worker does with a message: the leg that starts at `step`, in this thread."""
+        with self.system.database.transaction() as connection:
+            found = connection.execute(VERSION, {"id": instance}).scalar_one()
+        if phase == "undo":
+            legs.undo(self.system, [instance], version=found.hex, step=step)
+        else:
+            legs.run(self.system, [instance], version=found.hex, start=step, covered=frozenset())
+
+    def change(self, instance: str, verb: Callable[[Instance], T], **more: Any) -> T | None:
+        """One transition; none where the instance was skipped."""
+        return transitions.transition(self.system.database, self.system.plans, [instance], verb, **more).get(instance)
+
+    def claim(self, instance: str, step: str, phase: Phase = "do", worker: str = "somebody") -> Attempt | None:
+        return self.change(
+            instance, lambda one: attempts.claim(one, step, phase, worker=worker, lease=LEASE, limit=60.0)
+        )
+
+    def query(self, statement: str, **values: Any) -> list[Any]:
+        with self.system.database.transaction() as connection:
+            return list(connection.execute(text(statement), values).all())
+
+    def step_is(self, instance: str, step: str, *wanted: str) -> dict[str, Any]:
+        """Wait until a step is in one of the states."""
+        return flights.until(
+            lambda: found if (found := self.step(instance, step)) and found["status"] in wanted else None,
+            f"{step} of {instance} in {wanted}",
+        )
+
+
+@contextmanager
+def composed(settings: Settings) -> Iterator[System]:
+    system = bootstrap.compose(settings)
+    try:
+        yield system
+    finally:
+        system.close()
+
+
+@contextmanager
+def airport(postgres_server: str, template: str, places: servers.BrokerPlaces, folder: Path,
+            **changed: Any) -> Iterator[Airport]:  # fmt: skip
+    """Without a worker. `changed`: settings."""
+    with (
+        servers.database(postgres_server, template=template) as database_url,
+        places.one() as broker_url,
+        serving() as service,
+    ):
+        lanes = folder / "services.yaml"
+        lanes.write_text(LANES.format(url=service.url))
+        clock = Clock(database_url)
+        clock.install()
+        given = {"auth": "local", "lease": LEASE, "sweep_every": 0.1, "republish_after": 1.0, **changed}
+        settings = Settings(database_url=database_url, broker_url=broker_url, services_file=str(lanes), **given)
+        with composed(settings) as system:
+            yield Airport(system=system, service=service, clock=clock)
+
+
+def verbs(shown: Mapping[str, Any], step: str | None = None, phase: str = "do") -> list[str]:
+    """The history of a step, or of the instance, as verbs."""
+    return [one["verb"] for one in shown["history"] if one["step"] == step and (step is None or one["phase"] == phase)]
+
+
+def order_of(shown: Mapping[str, Any], verb: str, phase: str = "do") -> list[str]:
+    """The steps that a verb was done to, in order."""
+    return [one["step"] for one in shown["history"] if one["verb"] == verb and one["phase"] == phase]
+
+
+def states_of(shown: Mapping[str, Any]) -> dict[str, str]:
+    return {one["step"]: one["status"] for one in shown["steps"]}
+
+
+def is_gapless(shown: Mapping[str, Any]) -> bool:
+    return [one["seq"] for one in shown["history"]] == list(range(1, len(shown["history"]) + 1))
