@@ -1,4 +1,8 @@
-"""A plan's canvases as text: what `orchestrator compile` prints. Pure; it says what `canvas.compile` lays out."""
+"""A plan's canvases as text: what `orchestrator compile` prints. Pure; it says what `canvas.compile` makes of a segment.
+
+Nothing depends on a canvas being sent whole: where a block opens with no leg before it, the dispatcher sends its
+branches one by one, and Postgres joins them all the same.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ def lines(plan: Plan) -> Iterator[str]:
     """A line a canvas: the first is sent at the start, each of the others when what it waits for has ended."""
     covered: set[str] = set()
     for step in plan.ids:
-        if step in covered or _is_unmentioned(plan, step):
+        if step in covered:
             continue
         reason = "" if step == plan.first else f"{_cause(plan, step)}: "
         yield reason + _canvas(_lay(plan.segment(step), covered, nested=False))
@@ -44,18 +48,13 @@ def _fork(fork: Fork, rest: Segment, covered: set[str], *, nested: bool) -> list
     left to the dispatcher: their lines stand below."""
     if nested and not rest:
         return []
+    covered.add(fork.block)
     laid = [_lay(branch, covered, nested=True) for branch in fork.branches]
     header = ", ".join(parts[0] if len(parts) == 1 else _canvas(parts) for parts in laid if parts)
     body = _lay(rest, covered, nested=nested)
     if not header:
         return body
     return [f"chord({header}) → {body[0]}", *body[1:]] if body else [f"group({header})"]
-
-
-def _is_unmentioned(plan: Plan, step: str) -> bool:
-    """A block without a condition is in no leg: its branches' first steps are."""
-    block = plan.block(step)
-    return block is not None and block.when is None
 
 
 def _cause(plan: Plan, step: str) -> str:

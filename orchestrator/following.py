@@ -53,7 +53,7 @@ def step_line(system: System, trace: str, entry: Entry) -> str | None:
     if entry["step"] is None:
         return None
     said = line(entry, callback_url(system, trace, entry) if entry["verb"] == "park" else None)
-    return f"[{trace}] {said}" if said else None
+    return f"[{trace}] {' '.join(said.splitlines())}" if said else None  # a service's error may have lines
 
 
 def callback_url(system: System, trace: str, entry: Entry) -> str:

@@ -66,7 +66,7 @@ class SmallStack:
         """Start the web server unless it runs: callbacks go there. Returns when it answers, or raises ServerError."""
         if self._web is not None:
             return
-        self._web = self._start("web")
+        self._web = self._start("web", "--passing")
         self._wait_for_web(self._web, answers(f"{self.settings.base_url}/readyz"))
 
     def _wait_for_web(self, web: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from orchestrator.canvas_text import lines
+from orchestrator.lane import DEFAULT_QUEUE
+from orchestrator.loader import load
+from orchestrator.plan import Plan
+
+
+def printed(steps: str, **queues: str) -> list[str]:
+    return list(lines(Plan(load(f"id: it\nsteps:\n{steps}"), lambda lane: queues.get(lane, DEFAULT_QUEUE))))
+
+
+def test_neighbours_on_one_queue_are_one_leg() -> None:
+    assert printed("- {id: a, service: s.x}\n- {id: b, service: s.y}") == ["chain([a b])"]
+
+
+def test_another_queue_is_another_leg_and_is_named() -> None:
+    steps = "- {id: a, service: s.x}\n- {id: b, service: pay.y}\n- {id: c, service: pay.z}"
+    assert printed(steps, pay="payments") == ["chain([a], [b c]@payments)"]
+
+
+def test_branches_with_something_after_them_are_a_chord() -> None:
+    steps = "- {id: a, service: s.x, parallel: true}\n- {id: b, service: s.x, parallel: true}\n- {id: c, service: s.x}"
+    assert printed(steps) == ["chord([a], [b]) → [c]"]
+
+
+def test_branches_at_the_end_are_a_group() -> None:
+    steps = "- {id: o, service: s.x}\n- {id: a, service: s.x, parallel: true}\n- {id: b, service: s.x, parallel: true}"
+    assert printed(steps) == ["chain([o], group([a], [b]))"]
+
+
+def test_a_pause_cuts_and_what_follows_it_has_a_line_of_its_own() -> None:
+    steps = "- {id: a, service: s.x}\n- {id: p, pause: true}\n- {id: c, service: s.x}"
+    assert printed(steps) == ["chain([a p])", "after the decision on p: chain([c])"]
+
+
+def test_a_block_at_a_branchs_end_is_left_to_the_dispatcher() -> None:
+    steps = """\
+- id: outer
+  branches:
+    one:
+      - {id: a, service: s.x}
+      - id: inner
+        branches: {l: [{id: b, service: s.x}], r: [{id: c, service: s.x}]}
+    two: [{id: d, service: s.x}]
+- {id: e, service: s.x}
+"""
+    assert printed(steps) == [
+        "chord([a], [d]) → [e]",
+        "after a: group([b], [c])",
+    ]
+
+
+def test_a_block_right_after_a_pause_is_a_canvas_of_its_own() -> None:
+    steps = """\
+- {id: p, pause: true}
+- {id: a, service: s.x, parallel: true}
+- {id: b, service: s.x, parallel: true}
+- {id: c, service: s.x}
+"""
+    assert printed(steps) == ["chain([p])", "after the decision on p: chord([a], [b]) → [c]"]
+
+
+def test_what_follows_a_pause_in_a_branch_has_a_line_of_its_own() -> None:
+    steps = """\
+- id: review
+  branches:
+    legal: [{id: read, service: s.x}, {id: sign, pause: true}, {id: file, service: s.x}]
+    fire: [{id: inspect, service: s.x}]
+- {id: done, service: s.x}
+"""
+    assert printed(steps) == ["chord([read sign], [inspect]) → [done]", "after the decision on sign: chain([file])"]
+
+
+def test_a_conditional_block_opens_behind_its_gate() -> None:
+    steps = """\
+- id: review
+  when: payload.fee > 0
+  branches: {l: [{id: b, service: s.x}], r: [{id: c, service: s.x}]}
+- {id: done, service: s.x}
+"""
+    assert printed(steps) == ["chain([review], chord([b], [c]) → [done])"]
