@@ -57,12 +57,13 @@ def decide(instance: Instance, row: Row, answer: Answer) -> None:
 
 
 def settle(instance: Instance, row: Row, *, decision: Decision, by: str | None, comment: str | None = None,
-           result: Any = None, error: str | None = None) -> None:  # fmt: skip
-    """The one place where a wait ends by a decision."""
+           result: Any = None, error: str | None = None, uncertain: bool = False) -> None:  # fmt: skip
+    """The one place where a wait ends by a decision. `uncertain`: whoever was told may act on it even so."""
     output = {"decision": decision, "result": result, "comment": comment}
     written: dict[str, Any] = {"decision": decision, "decided_by": by, "comment": comment, "output": output}
     if decision == "rejected" and _rejection_fails(instance, row):
-        instance.move(row, "reject", reason="rejected", error=error or comment or "rejected", uncertain=False, **written)
+        instance.move(row, "reject", reason="rejected", error=error or comment or "rejected", uncertain=uncertain,
+                      **written)  # fmt: skip
         attempts.after_failure(instance, row, "rejected")
         return
     instance.move(row, "resolve", error=error or "", uncertain=False, **written)

@@ -18,7 +18,7 @@ from orchestrator.lane import Idempotency
 from orchestrator.rows import Row
 from orchestrator.states import Phase
 
-UNCERTAIN, QUARANTINED, EXHAUSTED, TIMEOUT = "uncertain", "quarantined", "exhausted", "timeout"
+UNCERTAIN, QUARANTINED, TIMEOUT = "uncertain", "quarantined", "timeout"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,8 @@ def park(instance: Instance, row: Row, output: Any, *, uncertain: bool) -> None:
 
 
 def retry(instance: Instance, row: Row, *, due: datetime, error: str, uncertain: bool) -> None:
-    changes: dict[str, Any] = {"due_at": due, "error": error, "uncertain": uncertain, "published_at": None}
+    changes: dict[str, Any] = {"due_at": due, "error": error, "uncertain": uncertain, "published_at": None,
+                               "losses": 0}  # fmt: skip
     row = instance.move(row, "retry", **changes)
     if instance.is_falling and row.phase == "do":
         compensation.end(instance, row)

@@ -30,7 +30,7 @@ def end(instance: Instance, row: Row) -> None:
     is_open_block = row.state == states.RUNNING and not row.is_leased
     if row.state not in states.PENDING and not is_open_block:
         return
-    if row.uncertain:
+    if row.may_have_been_done:
         instance.move(row, "fail", reason=ENDED)
     else:
         instance.move(row, "end", reason=ENDED, branches_left=0)
@@ -53,8 +53,8 @@ def _has_to_be_undone(instance: Instance, row: Row) -> bool:
         return False
     if row.state == states.SUCCEEDED:
         return True
-    attempted = instance.plan.definition.compensate_on == "attempted"
-    return row.state in (states.FAILED, states.SKIPPED) and (row.uncertain or (attempted and row.state == states.FAILED))
+    attempted = instance.plan.definition.compensate_on == "attempted" and row.state == states.FAILED
+    return row.state in (states.FAILED, states.SKIPPED) and (row.may_have_been_done or attempted)
 
 
 def undo_next(instance: Instance) -> None:

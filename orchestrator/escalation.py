@@ -41,19 +41,20 @@ def _perform(instance: Instance, row: Row, step: ServiceStep, action: TimeoutAct
     elif action.kind == "retry" and row.rounds < step.retry.max:
         _renew_budget(instance, row, error)
     elif action.kind == "decide" and action.decision is not None:
-        approvals.settle(instance, row, decision=action.decision, by="deadline", comment=error)
+        approvals.settle(instance, row, decision=action.decision, by="deadline", comment=error,
+                         uncertain=row.uncertain)  # fmt: skip
     else:
         attempts.fail(instance, row, reason=attempts.TIMEOUT, error=error, uncertain=row.uncertain)
 
 
 def escalate(instance: Instance, row: Row, step: ServiceStep) -> None:
-    """A new generation goes to the backup; whoever had it before is told 410."""
+    """A new generation goes to the backup; whoever had it before is told 410, but may have acted all the same."""
     assert step.escalation is not None, "the loader refuses an escalation without a target"
     target = step.escalation.to
     instance.move(
         row, "escalate", reason="escalated", generation=row.generation + 1, service=str(target), escalated=True,
         queue=instance.plan.queue_of(target.lane), tries=0, losses=0, started_at=None, budget_until=None, due_at=None,
-        published_at=None, worker=None,
+        published_at=None, worker=None, uncertain=False, uncertain_before=row.may_have_been_done,
     )  # fmt: skip
 
 

@@ -234,7 +234,7 @@ def next_generation(row: Row, new: Row) -> dict[str, Any]:
     """What `renew` changes when it has not been done, or was undone: a new key, and everything from the beginning."""
     return {
         "service": new.service, "queue": new.queue, "generation": row.generation + 1, "tries": 0, "losses": 0,
-        "rounds": 0, "alone": False, "escalated": False, "uncertain": False, "decision": None, "published_at": None,
+        "rounds": 0, "alone": False, "escalated": False, "uncertain": False, "uncertain_before": False, "decision": None, "published_at": None,
         "started_at": None, "due_at": None, "budget_until": None, "ended_at": None, "done_seq": None,
         "branches_left": 0,
     }  # fmt: skip
@@ -242,5 +242,5 @@ def next_generation(row: Row, new: Row) -> dict[str, Any]:
 
 def same_generation(row: Row) -> dict[str, Any]:
     """What `renew` changes when it may have been done: the same key, to whoever had it, and its age still counts."""
-    kept = {name: getattr(row, name) for name in ("generation", "escalated", "uncertain", "started_at")}
+    kept = {name: getattr(row, name) for name in ("generation", "escalated", "uncertain", "uncertain_before", "started_at")}
     return next_generation(row, row) | kept

@@ -51,6 +51,7 @@ class Row:
     alone: bool = False  # dispatched in a wave of its own
     escalated: bool = False
     uncertain: bool = False  # some attempt of this generation may have had its effect
+    uncertain_before: bool = False  # the same of an earlier generation, which was escalated away
     branches_left: int = 0  # of a block
     done_seq: int | None = None  # history number at which it ended: the undo list's order
     decision: str | None = None
@@ -72,6 +73,10 @@ class Row:
     @property
     def key(self) -> tuple[str, Phase]:
         return self.step, self.phase
+
+    @property
+    def may_have_been_done(self) -> bool:
+        return self.uncertain or self.uncertain_before
 
     @property
     def is_leased(self) -> bool:

@@ -52,7 +52,7 @@ NOTIFY = text(f"SELECT pg_notify('{READY_CHANNEL}', '')")
 # Types of the columns as they travel in JSON; everything else is text.
 TYPES = {
     "instance_id": "uuid", "version_id": "uuid", "order": "int", "generation": "int", "attempt": "int", "tries": "int",
-    "losses": "int", "rounds": "int", "alone": "bool", "escalated": "bool", "uncertain": "bool", "branches_left": "int",
+    "losses": "int", "rounds": "int", "alone": "bool", "escalated": "bool", "uncertain": "bool", "uncertain_before": "bool", "branches_left": "int",
     "done_seq": "int", "output": "jsonb", "from_attempt": "int", "writes_output": "bool", "id": "uuid", "version": "int",
     "history_seq": "int", "from_seq": "int", "life": "int", "seq": "int", "time": "timestamptz",
 }  # fmt: skip

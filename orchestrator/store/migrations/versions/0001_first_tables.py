@@ -42,6 +42,7 @@ STATEMENTS = (
       tenant text NOT NULL, version_id uuid NOT NULL, "order" int NOT NULL, queue text NOT NULL, state text NOT NULL,
       reason text, service text, generation int NOT NULL, attempt int NOT NULL, tries int NOT NULL,
       losses int NOT NULL, rounds int NOT NULL, alone bool NOT NULL, escalated bool NOT NULL, uncertain bool NOT NULL,
+      uncertain_before bool NOT NULL,
       branches_left int NOT NULL, done_seq int, decision text, worker text, ready_at timestamptz,
       published_at timestamptz, republished bool NOT NULL DEFAULT false, started_at timestamptz,
       lease_until timestamptz, limit_until timestamptz,
