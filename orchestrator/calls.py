@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection
 
-from orchestrator import expression, logs, states
+from orchestrator import expression, logs, retry, states
 from orchestrator.attempts import Attempt
 from orchestrator.definition import BranchesStep, ServiceStep, Template
 from orchestrator.errors import ExpressionError
@@ -54,7 +54,12 @@ class Lost:
     """Its lease ran out before the send: somebody else has it now."""
 
 
-Result: TypeAlias = Reply | Skipped | Opened | Waits | Inexpressible | Overdue | Lost
+@dataclass(frozen=True, kw_only=True)
+class Forgotten:
+    """An earlier attempt may have done it, and the lane may have forgotten its key since: sent again, it could be done twice."""
+
+
+Result: TypeAlias = Reply | Skipped | Opened | Waits | Inexpressible | Overdue | Lost | Forgotten
 
 
 def lane_of(system: System, service: str | None) -> Lane | None:
@@ -116,6 +121,8 @@ def _send(system: System, step: ServiceStep, attempt: Attempt, context: dict[str
     lane = lane_of(system, attempt.service)
     if lane is None:
         return Reply(outcome="not_sent", error=f"{attempt.service}: this lane is not in the services file")
+    if attempt.uncertain and retry.is_forgotten(lane, attempt.started_at, attempt.now):
+        return Forgotten()
     timeout = _time_left(lane, attempt, claimed)
     if timeout <= 0:
         return Overdue()

@@ -212,6 +212,9 @@ def conclude(system: System, instance: Instance, row: Row, result: calls.Result)
             attempts.park(instance, row, None, uncertain=False)
         case calls.Inexpressible(error=error):
             attempts.fail(instance, row, reason="expression", error=error)
+        case calls.Forgotten():
+            error = "it may have been done, and its lane may have forgotten the key by now"
+            attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error, over=True)
         case calls.Overdue():
             escalation.time_out(instance, row)
         case Reply():

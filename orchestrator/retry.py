@@ -78,9 +78,15 @@ def judge(reply: Reply, trial: Trial, now: datetime, chance: float) -> Verdict:
         return Doubtful(error=error)
     if trial.tries > trial.retry.max or not reply.may_retry:
         return _give_up(trial, error, uncertain)
-    due = later(now, max(backoff(trial.retry, trial.tries, chance), reply.retry_after or 0.0))
+    return _again(trial, later(now, max(backoff(trial.retry, trial.tries, chance), reply.retry_after or 0.0)), error, uncertain)
+
+
+def _again(trial: Trial, due: datetime, error: str, uncertain: bool) -> Verdict:
+    """Unless it would come too late: for the budget, or for a lane that forgets its keys."""
     if trial.budget_until is not None and due >= trial.budget_until:
         return TimedOut(error=error, uncertain=uncertain)
+    if uncertain and not _may_repeat(trial, due):
+        return Doubtful(error=error)
     return Again(due=due, error=error, uncertain=uncertain)
 
 
@@ -90,10 +96,13 @@ def _is_uncertain(reply: Reply, trial: Trial) -> bool:
 
 def _may_repeat(trial: Trial, now: datetime) -> bool:
     """Whether a repeat is harmless: the receiver remembers the key, or can be asked first."""
-    if trial.lane.idempotency == "key":
-        ttl = trial.lane.key_ttl
-        return ttl is None or now < trial.started_at + timedelta(seconds=ttl)
-    return trial.lane.idempotency in ("query", "safe")
+    return trial.lane.idempotency != "none" and not is_forgotten(trial.lane, trial.started_at, now)
+
+
+def is_forgotten(lane: Lane, started_at: datetime, now: datetime) -> bool:
+    """Whether the receiver may no longer know a key that was first sent at `started_at`."""
+    has_ttl = lane.idempotency == "key" and lane.key_ttl is not None
+    return has_ttl and now >= started_at + timedelta(seconds=lane.key_ttl or 0.0)
 
 
 def _give_up(trial: Trial, error: str, uncertain: bool) -> Verdict:
