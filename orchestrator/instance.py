@@ -70,7 +70,7 @@ class Instance:
         moved = replace(row, state=state, **(self._stamps(row, state) | changes))
         self._rows[row.key] = moved
         if self._is_shown(row.step):
-            self._record(moved, verb)
+            self._record(moved, verb, output=changes.get("output"), error=changes.get("error"))
         return self._rows[row.key]
 
     def amend(self, row: Row, **changes: Any) -> Row:
@@ -98,10 +98,11 @@ class Instance:
         block = self.plan.block(step)
         return block is None or block.written
 
-    def _record(self, row: Row, verb: str) -> None:
+    def _record(self, row: Row, verb: str, *, output: Any, error: str | None) -> None:
+        """`output` and `error` are this transition's own: a row still carries those of one before it in the transaction."""
         entry = Entry(
             seq=self._next_seq, verb=verb, status=row.state, step=row.step, phase=row.phase, reason=row.reason,
-            attempt=row.attempt, generation=row.generation, service=row.service, output=row.output, error=row.error,
+            attempt=row.attempt, generation=row.generation, service=row.service, output=output, error=error or None,
             worker=self._worker,
         )  # fmt: skip
         self.entries.append(entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -11,6 +12,7 @@ from jsonschema.exceptions import ValidationError
 from orchestrator.errors import BadRequest, InvalidPayload, Problem, TooLarge
 
 MAX_DEPTH = 100
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # an escape, and not the six characters that look like one
 
 
 def check_payload(payload: Any, schema: dict[str, Any] | None, limit: int) -> None:
@@ -31,7 +33,7 @@ def check_storable(value: Any, what: str, limit: int) -> None:
         size = len(text.encode())
     except (ValueError, TypeError) as error:  # NaN, half of a surrogate pair
         raise BadRequest(f"{what} cannot be kept as JSON: {error}") from error
-    if "\\u0000" in text:
+    if NUL.search(text):
         raise BadRequest(f"{what} holds a NUL character, which Postgres cannot keep")
     if size > limit:
         raise TooLarge(f"{what} has {size} bytes; at most {limit} are kept. Send a reference to it instead")
@@ -44,7 +46,7 @@ def _depth(value: Any) -> int:
         deepest = max(deepest, depth)
         if depth > MAX_DEPTH:
             return depth
-        if isinstance(item, dict | list):
+        if isinstance(item, dict | list | tuple):
             left += [(part, depth + 1) for part in (item.values() if isinstance(item, dict) else item)]
     return deepest
 

@@ -84,7 +84,7 @@ def _step(one: Mapping[str, Any], plan: Plan, url_of: UrlOf) -> Shown:
         "reason": one["reason"], "service": one["service"], "attempt": one["attempt"],
         "generation": one["generation"], "result": result_of(one["output"]), "error": one["error"],
         "decision": one["decision"], "comment": one["comment"], "decidedBy": one["decided_by"],
-        "deadline": iso(one["due_at"]) if waits else None, "retryAt": iso(one["due_at"]) if not waits else None,
+        "deadline": iso(one["due_at"]) if waits else None, "retryAt": iso(one["due_at"]) if one["state"] == states.RETRYING else None,
         "escalated": one["escalated"], "started": iso(one["started_at"]), "ended": iso(one["ended_at"]),
         "ready": iso(one["ready_at"]), "worker": one["worker"] if one["state"] == states.RUNNING else None,
     }  # fmt: skip
