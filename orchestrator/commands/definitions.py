@@ -10,7 +10,7 @@ import click
 from orchestrator import settings
 from orchestrator.commands import reading
 from orchestrator.errors import Invalid
-from orchestrator.lane import DEFAULT_QUEUE, Lane
+from orchestrator.lane import Lane
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -60,6 +60,6 @@ def compile_(file: Path) -> None:
     given = settings.load()
     lanes = reading.lanes(given) or {}
     definition = reading.definition(file, lanes, strict=False, limit=given.max_definition)
-    plan = Plan(definition, lambda lane: lanes[lane].queue if lane in lanes else DEFAULT_QUEUE)
+    plan = Plan(definition, lanes)
     for line in canvas_text.lines(plan):
         click.echo(line)

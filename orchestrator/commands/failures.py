@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestrator.errors import BadRequest, Invalid, OrchestratorError, TooLarge
 
 FAILED, WRONG_USE = 1, 2
-NO_SUCH_TABLE = "42P01"  # SQLSTATE undefined_table
+NOT_UPGRADED = ("42P01", "42703")  # SQLSTATE undefined_table, undefined_column
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ def _of_database(error: Exception) -> str | None:
         return "ORCHESTRATOR_DATABASE_URL is not a database's address, such as postgresql://user:password@host/name"
     if not isinstance(error, exc.DBAPIError):
         return None
-    if getattr(error.orig, "sqlstate", None) == NO_SUCH_TABLE:
+    if getattr(error.orig, "sqlstate", None) in NOT_UPGRADED:
         return "the database has no tables of ours, or old ones: run `orchestrator db upgrade`"
     if isinstance(error, exc.OperationalError):
         return f"the database does not answer; see ORCHESTRATOR_DATABASE_URL: {_first_line(error.orig)}"
