@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import text
 
-from orchestrator import attempts, bootstrap, legs
+from orchestrator import attempts, bootstrap, engine, legs
 from orchestrator.attempts import Attempt
+from orchestrator.engine import Decided
 from orchestrator.instance import Instance
 from orchestrator.settings import Settings
 from orchestrator.states import Phase
@@ -32,6 +33,8 @@ from tests.clock import Clock
 
 T = TypeVar("T")
 VERSION = text("SELECT version_id FROM instance WHERE id = CAST(:id AS uuid)")
+HOLD = text("SELECT 1 FROM instance WHERE id = CAST(:id AS uuid) FOR UPDATE")
+WAITERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 HELD = 20.0  # seconds after which a held answer is given all the same; nothing is timed by it
 LEASE = 5.0  # seconds
 
@@ -108,6 +111,7 @@ class Service:
         self.reset()
 
     def reset(self) -> None:
+        self.deaf = False  # to questions
         self.seen: list[Seen] = []
         self.effects: list[str] = []  # keys, in the order in which their effects happened; nothing removes doubles
         self._replies: dict[str, Any] = {}
@@ -174,6 +178,8 @@ class Service:
     def _asked(self, seen: Seen) -> Answer:
         with self._lock:
             self.seen.append(seen)
+            if self.deaf:
+                return Answer(lost=True)
             known = seen.key in self._replies
             return Answer(reply=self._replies[seen.key]) if known else Answer(status=404)
 
@@ -296,6 +302,18 @@ class Airport:
         with self.system.database.transaction() as connection:
             return list(connection.execute(text(statement), values).all())
 
+    def token(self, operation: str, times: int = 1) -> str:
+        """The callback token that the latest call of an operation carried."""
+        url: str = self.service.came(operation, times)[-1].body["callbackUrl"]
+        return url.partition("token=")[2]
+
+    def decide(self, instance: str, step: str, *, token: str | None = None, **answer: Any) -> Decided:
+        tenant = flights.TENANT if token is None else None
+        return engine.decide(self.system, trace=instance, step=step, token=token, tenant=tenant, **answer)
+
+    def order(self, use_case: Callable[..., str], instance: str, **more: Any) -> str:
+        return use_case(self.system, tenant=flights.TENANT, instance_id=instance, **more)
+
     def step_is(self, instance: str, step: str, *wanted: str) -> dict[str, Any]:
         """Wait until a step is in one of the states."""
         return flights.until(
@@ -348,3 +366,15 @@ def states_of(shown: Mapping[str, Any]) -> dict[str, str]:
 
 def is_gapless(shown: Mapping[str, Any]) -> bool:
     return [one["seq"] for one in shown["history"]] == list(range(1, len(shown["history"]) + 1))
+
+
+@contextmanager
+def holding(airport: Airport, instance: str) -> Iterator[Callable[[int], None]]:
+    """Hold an instance's lock until the end of the block; what is given waits until so many others wait for it."""
+    with airport.system.database.transaction() as connection:
+        connection.execute(HOLD, {"id": instance})
+
+        def others(count: int) -> None:
+            flights.until(lambda: airport.query(WAITERS)[0][0] >= count, f"{count} who wait for the lock")
+
+        yield others
