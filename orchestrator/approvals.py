@@ -44,10 +44,17 @@ def rule(row: Row, instance_status: str, answer: Answer, generation: int | None)
         return Ruling(kind="conflict", present=instance_status)
     if generation is not None and generation < row.generation:
         return Ruling(kind="gone", present="escalated")
-    if row.state not in RESOLVABLE or (row.service is None and row.state != states.WAITING):
-        # Without a service it is a block, which its branches end, or a pause that has not begun to wait.
+    if not _can_be_settled(row, by_service=generation is not None):
         return Ruling(kind="conflict", present=row.state)
     return Ruling(kind="made", present=answer.decision)
+
+
+def _can_be_settled(row: Row, *, by_service: bool) -> bool:
+    """A service that was called may answer before its leg has parked, and even when its first answer was lost. A person
+    decides what waits; what is UNKNOWN is settled by `resolve`, which first waits until the attempt is surely over."""
+    if row.state == states.WAITING:
+        return True
+    return by_service and row.service is not None and row.state in RESOLVABLE
 
 
 def decide(instance: Instance, row: Row, answer: Answer) -> None:

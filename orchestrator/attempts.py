@@ -14,7 +14,7 @@ from orchestrator import compensation, states
 from orchestrator.clock import later
 from orchestrator.definition import BranchesStep, Retry, ServiceStep
 from orchestrator.instance import CONDITION, Instance
-from orchestrator.lane import Idempotency
+from orchestrator.lane import Reply
 from orchestrator.rows import Row
 from orchestrator.states import Phase
 
@@ -51,15 +51,17 @@ def claim(instance: Instance, step: str, phase: Phase, *, worker: str, lease: fl
           alone: bool = True) -> Attempt | None:  # fmt: skip
     """Take a step that is READY, or RETRYING and due; None when there is nothing to take.
 
-    `lease` and `limit` are seconds: how long a silent worker holds it, and how long a live one may.
+    `lease` and `limit` are seconds: how long a silent worker holds it, and how long a live one may; nothing is sent
+    that could not be over by then.
     """
     row = instance.row(step, phase)
     if row is None or not _may_claim(instance, row):
         return None
     started = row.started_at or instance.now
+    over = later(instance.now, limit)
     row = instance.move(
         row, "claim", worker=worker, attempt=row.attempt + 1, tries=row.tries + 1, started_at=started, alone=alone,
-        lease_until=later(instance.now, lease), limit_until=later(instance.now, limit), due_at=None,
+        lease_until=min(later(instance.now, lease), over), limit_until=_later_of(over, row.limit_until), due_at=None,
         budget_until=row.budget_until or _budget(instance, row),
     )  # fmt: skip
     return Attempt(
@@ -67,6 +69,11 @@ def claim(instance: Instance, step: str, phase: Phase, *, worker: str, lease: fl
         generation=row.generation, tries=row.tries, uncertain=row.uncertain, service=row.service, started_at=started,
         budget_until=row.budget_until, now=instance.now,
     )  # fmt: skip
+
+
+def _later_of(one: datetime, other: datetime | None) -> datetime:
+    """A lost attempt may be in flight for longer than the one that takes over."""
+    return one if other is None else max(one, other)
 
 
 def _may_claim(instance: Instance, row: Row) -> bool:
@@ -174,6 +181,19 @@ def after_failure(instance: Instance, row: Row, reason: str) -> None:
         compensation.fall(instance, compensation.FAILED, reason)
 
 
+def settle_late(instance: Instance, row: Row, reply: Reply) -> None:
+    """A lost attempt comes back after all, and nobody has settled it yet: its definite answer spares a person the search."""
+    if reply.outcome == "rejected":
+        row = instance.move(row, "reject", reason="rejected", error=reply.error, uncertain=False)
+        after_failure(instance, row, "rejected")
+    elif reply.outcome == "done" and not reply.later:
+        instance.move(row, "resolve", output=reply.output, error="", uncertain=False)
+        if row.phase == "undo":
+            compensation.undone(instance, row.step)
+        else:
+            go_on(instance, row.step)
+
+
 def doubt(instance: Instance, row: Row, *, reason: str, error: str | None, over: bool = False) -> None:
     """Its effect is uncertain on a lane that can neither be asked nor repeated: a person has to tell.
 
@@ -184,8 +204,13 @@ def doubt(instance: Instance, row: Row, *, reason: str, error: str | None, over:
     instance.move(row, "doubt", reason=reason, error=error, uncertain=True, lease_until=None, limit_until=limit)
 
 
-def lose(instance: Instance, row: Row, *, idempotency: Idempotency, losses: int) -> None:
-    """Its lease ran out. It uses up no retry; `losses` in a row, alone in its message, quarantine it."""
+def lose(instance: Instance, row: Row, *, losses: int) -> None:
+    """Its lease ran out. It uses up no retry; `losses` in a row, alone in its message, quarantine it.
+
+    The lost attempt may be in flight until its limit. With the same key it can be repeated at once; a lane that has to
+    be asked is asked only then, for before it may not know yet.
+    """
+    idempotency = instance.plan.lane(row.service).idempotency
     count = row.losses + (1 if row.alone else 0)
     error = f"the worker {row.worker} was lost in attempt {row.attempt}"
     row = instance.amend(row, losses=count)
@@ -194,9 +219,10 @@ def lose(instance: Instance, row: Row, *, idempotency: Idempotency, losses: int)
     elif count >= losses:
         doubt(instance, row, reason=QUARANTINED, error=f"{error}; it has lost {count} workers")
     else:
+        due = row.limit_until if idempotency == "query" else instance.now
         row = instance.move(
-            row, "lose", reason="lost", error=error, tries=row.tries - 1, due_at=instance.now, published_at=None,
-            alone=True, uncertain=idempotency != "safe",
+            row, "lose", reason="lost", error=error, tries=row.tries - 1, due_at=due, published_at=None, alone=True,
+            uncertain=idempotency != "safe", limit_until=row.limit_until,
         )  # fmt: skip
         if instance.is_falling and row.phase == "do":
             compensation.end(instance, row)

@@ -19,6 +19,7 @@ from orchestrator.store import due, instances
 from orchestrator.system import System
 from orchestrator.tokens import Wait
 
+MARGIN = 5.0  # seconds beyond a lane's timeout in which an attempt has to be recorded
 TRUST_LEASE = 1.0  # seconds after the claim within which the lease need not be looked up again
 
 
@@ -59,7 +60,22 @@ class Forgotten:
     """An earlier attempt may have done it, and the lane may have forgotten its key since: sent again, it could be done twice."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A claimed attempt, what its expressions may name, and the monotonic time before the claim was made: whoever was
+    stopped in between has held it for longer than it seems."""
+
+    attempt: Attempt
+    context: dict[str, Any]
+    since: float
+
+
 Result: TypeAlias = Reply | Skipped | Opened | Waits | Inexpressible | Overdue | Lost | Forgotten
+
+
+def limit_of(lane: Lane) -> float:
+    """Seconds after its claim at which an attempt is surely over; a `query` lane may be asked first."""
+    return lane.timeout * (2 if lane.idempotency == "query" else 1) + MARGIN
 
 
 def lane_of(system: System, service: str | None) -> Lane | None:
@@ -101,9 +117,9 @@ def _known(told: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def perform(system: System, plan: Plan, attempt: Attempt, context: dict[str, Any]) -> Result:
+def perform(system: System, plan: Plan, held: Held) -> Result:
     """Carry out one claimed attempt. Raises nothing for what a definition or a lane does."""
-    claimed = time.monotonic()
+    attempt, context = held.attempt, held.context
     step = plan.place(attempt.step).step
     try:
         if attempt.phase == "do" and step.when is not None and not expression.truth(step.when, context):
@@ -112,42 +128,48 @@ def perform(system: System, plan: Plan, attempt: Attempt, context: dict[str, Any
             return Opened()
         if attempt.service is None:
             return Waits()
-        return _send(system, step, attempt, context, claimed)
+        return _send(system, step, held)
     except ExpressionError as error:
         return Inexpressible(error=str(error))
 
 
-def _send(system: System, step: ServiceStep, attempt: Attempt, context: dict[str, Any], claimed: float) -> Result:
+def _send(system: System, step: ServiceStep, held: Held) -> Result:
+    attempt = held.attempt
     lane = lane_of(system, attempt.service)
     if lane is None:
         return Reply(outcome="not_sent", error=f"{attempt.service}: this lane is not in the services file")
     if attempt.uncertain and retry.is_forgotten(lane, attempt.started_at, attempt.now):
         return Forgotten()
-    timeout = _time_left(lane, attempt, claimed)
+    timeout = _time_left(lane, held)
     if timeout <= 0:
         return Overdue()
-    call = _call(system, step, attempt, context, timeout)
+    call = _call(system, step, attempt, held.context, timeout)
     if attempt.uncertain and lane.idempotency == "query":
         asked = system.caller.ask(lane, call)
         if asked.outcome != "not_sent":
             return asked
-    if not _still_holds(system, attempt, claimed):
+    if not _still_holds(system, lane, held):
         return Lost()
     with logs.about(trace=attempt.instance, step=attempt.step, tenant=attempt.tenant):
         return system.caller.call(lane, call)
 
 
-def _time_left(lane: Lane, attempt: Attempt, claimed: float) -> float:
-    if attempt.budget_until is None:
+def _time_left(lane: Lane, held: Held) -> float:
+    """Seconds that a request may take: the lane's timeout, or what is left of the step's budget."""
+    budget = held.attempt.budget_until
+    if budget is None:
         return lane.timeout
-    left = (attempt.budget_until - attempt.now).total_seconds() - (time.monotonic() - claimed)
-    return min(lane.timeout, left)
+    return min(lane.timeout, (budget - held.attempt.now).total_seconds() - (time.monotonic() - held.since))
 
 
-def _still_holds(system: System, attempt: Attempt, claimed: float) -> bool:
-    """A process that was stopped and woken must not send what another has taken over."""
-    if time.monotonic() - claimed < TRUST_LEASE:
+def _still_holds(system: System, lane: Lane, held: Held) -> bool:
+    """A process that was stopped and woken must not send what another has taken over, nor what it could not end in time."""
+    elapsed = time.monotonic() - held.since
+    if elapsed < TRUST_LEASE:
         return True
+    if elapsed + lane.timeout > limit_of(lane):
+        return False
+    attempt = held.attempt
     with system.database.transaction() as connection:
         return due.holds(connection, instance=attempt.instance, step=attempt.step, phase=attempt.phase,
                          attempt=attempt.attempt)  # fmt: skip

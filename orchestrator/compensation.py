@@ -31,7 +31,7 @@ def end(instance: Instance, row: Row) -> None:
     if row.state not in states.PENDING and not is_open_block:
         return
     if row.may_have_been_done:
-        instance.move(row, "fail", reason=ENDED)
+        instance.move(row, "fail", reason=ENDED, limit_until=row.limit_until)
     else:
         instance.move(row, "end", reason=ENDED, branches_left=0)
 
@@ -43,7 +43,7 @@ def drain(instance: Instance) -> None:
     for row in sorted(instance.rows("do"), key=lambda row: row.done_seq or 0):
         if _has_to_be_undone(instance, row):
             # Its place in the order is where it ended, not where it was put on the list.
-            instance.amend(instance.move(row, "undo", branches_left=0), done_seq=row.done_seq)
+            instance.amend(instance.move(row, "undo", branches_left=0, limit_until=row.limit_until), done_seq=row.done_seq)
     undo_next(instance)
 
 
@@ -76,10 +76,12 @@ def _ready_undo(instance: Instance, done: Row) -> None:
         service=str(compensation.operation),
     )  # fmt: skip
     before = instance.row(done.step, "undo")
+    # A lost attempt may be in flight until its limit: undone before, what it does would stand for ever.
+    due = {"due_at": done.limit_until}
     if before is None:
-        instance.move(new, "ready")
+        instance.move(new, "ready", **due)
     else:
-        instance.move(before, "renew", **next_generation(before, new))
+        instance.move(before, "renew", **next_generation(before, new) | due)
 
 
 def undone(instance: Instance, step: str) -> None:

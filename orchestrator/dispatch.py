@@ -18,6 +18,7 @@ from celery.canvas import Signature
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator import calls, canvas
+from orchestrator.errors import OrchestratorError
 from orchestrator.store import due
 from orchestrator.store.due import Ready
 from orchestrator.store.transitions import NOTIFY, READY_CHANNEL
@@ -26,6 +27,7 @@ from orchestrator.system import System
 BATCH = 500  # rows a round
 WAVE = 50  # instances a message, at most
 MESSAGES = 32  # a round that fits into so many messages sends one for each instance
+PUT_OFF = 60.0  # seconds before a step that cannot be dispatched is tried again
 IDLE = 1.0  # seconds between two looks when nobody notifies; also how soon a broken connection is tried again
 
 log = logging.getLogger(__name__)
@@ -37,8 +39,10 @@ def dispatch(system: System) -> int:
         ready = due.claim_for_publishing(connection, window=system.settings.window, limit=BATCH)
     waves = list(_waves(system, ready))
     for sent, wave in enumerate(waves):
+        message = _message(system, wave)
         try:
-            _publish(system, wave)
+            if message is not None:
+                _publish(system, wave, message)
         except Exception:
             _unpublish(system, [row for left in waves[sent:] for row in left])
             raise
@@ -67,13 +71,34 @@ def _chunks(rows: list[Ready], size: int) -> Iterator[list[Ready]]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _publish(system: System, wave: list[Ready]) -> None:
-    first, ids = wave[0], [row.instance_id for row in wave]
-    if first.phase == "undo":
-        message = canvas.compensation(system.app, first.version_id, first.step, first.queue)
-    else:
-        message = _canvas(system, first.version_id, first.step)
-    message.apply_async((ids,), queue=first.queue, retry=False, ignore_result=True)
+def _message(system: System, wave: list[Ready]) -> Signature | None:
+    """What carries a wave; None where its definition cannot be read any more: it is put off, and shown with the reason."""
+    first = wave[0]
+    try:
+        if first.phase == "undo":
+            return canvas.compensation(system.app, first.version_id, first.step, first.queue)
+        return _canvas(system, first.version_id, first.step)
+    except (OrchestratorError, LookupError) as error:
+        log.error("%s of version %s cannot be dispatched: %s", first.step, first.version_id, error)  # noqa: TRY400
+        with system.database.transaction() as connection:
+            due.cannot_publish(connection, _keys(wave), error=f"cannot be dispatched: {error}", seconds=PUT_OFF)
+        return None
+
+
+def _publish(system: System, wave: list[Ready], message: Signature) -> None:
+    queue = _queue(system, wave)
+    message.apply_async(([row.instance_id for row in wave],), queue=queue, retry=False, ignore_result=True)
+
+
+def _queue(system: System, wave: list[Ready]) -> str:
+    """The lane's queue as it is configured now: nobody may serve the one that it had when the step became READY."""
+    first = wave[0]
+    lane = calls.lane_of(system, first.service)
+    if lane is None or lane.queue == first.queue:
+        return first.queue
+    with system.database.transaction() as connection:
+        due.reroute(connection, _keys(wave), lane.queue)
+    return lane.queue
 
 
 @lru_cache(maxsize=1024)
@@ -85,7 +110,11 @@ def _canvas(system: System, version: str, start: str) -> Signature:
 def _unpublish(system: System, rows: list[Ready]) -> None:
     """The broker did not take them: another round will."""
     with system.database.transaction() as connection:
-        due.unpublish(connection, [(row.instance_id, row.step, row.phase) for row in rows])
+        due.unpublish(connection, _keys(rows))
+
+
+def _keys(rows: list[Ready]) -> list[due.Key]:
+    return [(row.instance_id, row.step, row.phase) for row in rows]
 
 
 class Dispatcher:

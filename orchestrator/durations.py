@@ -27,5 +27,5 @@ def _iso(text: str) -> float:
     except (isodate.ISO8601Error, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{text!r} is not a duration such as 500ms, 10s, 5m, 48h, 2d or PT48H") from error
     if not isinstance(parsed, timedelta):
-        raise ValueError(f"{text!r} has months or years, whose length varies: write days")
+        raise ValueError(f"{text!r} has months or years, whose length varies: write days")  # noqa: TRY004
     return parsed.total_seconds()

@@ -96,12 +96,13 @@ def start(
 def start_within(connection: Connection, plans: Plans, settings: Settings, *, tenant: str, workflow_id: str, payload: Any,
                  idempotency_key: str | None = None) -> Started:  # fmt: skip
     """The same inside a transaction that the caller commits."""
-    version = _newest(connection, tenant, workflow_id)
-    plan = plans.of_text(version.id, version.text)
-    check_payload(payload, plan.definition.input, settings.max_payload)
+    check_payload(payload, None, settings.max_payload)
     digest = _digest(workflow_id, payload)
     if idempotency_key and (known := instances.by_idempotency_key(connection, tenant, idempotency_key)):
         return _repeated(known, digest)
+    version = _newest(connection, tenant, workflow_id)
+    plan = plans.of_text(version.id, version.text)
+    check_payload(payload, plan.definition.input, settings.max_payload)
     now = _now(connection)
     birth = _birth(plan, version, payload, now, key=idempotency_key, digest=digest)
     begun = transitions.begin(connection, plan, [birth], now)
@@ -374,7 +375,7 @@ def callback_page(system: System, *, trace: str, step: str, token: str | None, t
     wait = _wait(system, trace, step, token, tenant)
     with system.database.transaction() as connection:
         owner = instances.tenant_of(connection, _trace(trace)) if tenant is None else tenant
-        shown = status(system, tenant=owner or "", instance_id=trace)
+    shown = status(system, tenant=owner or "", instance_id=trace)
     found = next((one for one in shown["steps"] if one["step"] == step), None)
     if found is None:
         raise NotFound(f"{step} has not been reached, or there is no such step")

@@ -21,10 +21,18 @@ def time_out(instance: Instance, row: Row, *, error: str = "its time is up", unc
     """
     row = instance.amend(row, uncertain=row.uncertain if uncertain is None else uncertain)
     step = instance.plan.service(row.step)
-    if instance.is_falling or row.phase == "undo":
-        attempts.fail(instance, row, reason=attempts.TIMEOUT, error=error, uncertain=row.uncertain)
+    action = TimeoutAction() if instance.is_falling or row.phase == "undo" else _action(step, row)
+    if action.kind in ("fail", "retry") and _only_a_person_can_tell(instance, row, step):
+        attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error, over=True)
     else:
-        _perform(instance, row, step, _action(step, row), error)
+        _perform(instance, row, step, action, error)
+
+
+def _only_a_person_can_tell(instance: Instance, row: Row, step: ServiceStep) -> bool:
+    """What was accepted or begun on a lane that can neither be asked nor repeated. To have told somebody who is to
+    decide (`pause`) is no such effect: nothing is lost when they are told twice, or never decide."""
+    is_told = step.pause and row.phase == "do"
+    return row.uncertain and not is_told and instance.plan.lane(row.service).idempotency == "none"
 
 
 def _action(step: ServiceStep, row: Row) -> TimeoutAction:
@@ -54,7 +62,7 @@ def escalate(instance: Instance, row: Row, step: ServiceStep) -> None:
     instance.move(
         row, "escalate", reason="escalated", generation=row.generation + 1, service=str(target), escalated=True,
         queue=instance.plan.queue_of(target.lane), tries=0, losses=0, started_at=None, budget_until=None, due_at=None,
-        published_at=None, worker=None, uncertain=False, uncertain_before=row.may_have_been_done,
+        published_at=None, worker=None, uncertain=False, uncertain_before=row.may_have_been_done, clears=True,
     )  # fmt: skip
 
 
@@ -64,6 +72,6 @@ def _renew_budget(instance: Instance, row: Row, error: str) -> None:
     if row.state != states.RETRYING:
         row = instance.move(row, "retry", error=error, reason=attempts.TIMEOUT)
     instance.amend(
-        row, due_at=instance.now, rounds=row.rounds + 1, tries=0, published_at=None,
+        row, due_at=instance.now, ready_at=instance.now, rounds=row.rounds + 1, tries=0, published_at=None,
         budget_until=later(instance.now, budget) if budget else None,
     )  # fmt: skip

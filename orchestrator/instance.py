@@ -67,7 +67,7 @@ class Instance:
         """Take a row along one edge of the table, and write the history entry."""
         state = states.target(verb, row.state)
         changes.setdefault("reason", None)
-        moved = replace(row, state=state, **(self._stamps(row, state) | changes))
+        moved = replace(row, state=state, **(self._stamps(row, state, changes.get("due_at")) | changes))
         self._rows[row.key] = moved
         if self._is_shown(row.step):
             self._record(moved, verb, output=changes.get("output"), error=changes.get("error"))
@@ -78,12 +78,12 @@ class Instance:
         self._rows[row.key] = replace(row, **changes)
         return self._rows[row.key]
 
-    def _stamps(self, row: Row, state: str) -> dict[str, Any]:
+    def _stamps(self, row: Row, state: str, due_at: datetime | None) -> dict[str, Any]:
         stamps: dict[str, Any] = {}
         if row.state in states.CLAIMABLE and state != states.RUNNING:
             stamps["published_at"] = None  # nobody has claimed by its message, so it has overtaken none
         if state in states.CLAIMABLE:
-            stamps["ready_at"] = self.now
+            stamps["ready_at"] = due_at or self.now
         if state != states.RUNNING:
             stamps |= {"lease_until": None, "limit_until": None}
         if state not in states.ACTIVE:
@@ -235,8 +235,8 @@ def next_generation(row: Row, new: Row) -> dict[str, Any]:
     """What `renew` changes when it has not been done, or was undone: a new key, and everything from the beginning."""
     return {
         "service": new.service, "queue": new.queue, "generation": row.generation + 1, "tries": 0, "losses": 0,
-        "rounds": 0, "alone": False, "escalated": False, "uncertain": False, "uncertain_before": False, "decision": None, "published_at": None,
-        "started_at": None, "due_at": None, "budget_until": None, "ended_at": None, "done_seq": None,
+        "rounds": 0, "alone": False, "escalated": False, "uncertain": False, "uncertain_before": False, "decision": None,
+        "published_at": None, "clears": True, "started_at": None, "due_at": None, "budget_until": None, "ended_at": None, "done_seq": None,
         "branches_left": 0,
     }  # fmt: skip
 
@@ -244,4 +244,4 @@ def next_generation(row: Row, new: Row) -> dict[str, Any]:
 def same_generation(row: Row) -> dict[str, Any]:
     """What `renew` changes when it may have been done: the same key, to whoever had it, and its age still counts."""
     kept = {name: getattr(row, name) for name in ("generation", "escalated", "uncertain", "uncertain_before", "started_at")}
-    return next_generation(row, row) | kept
+    return next_generation(row, row) | kept | {"clears": False}

@@ -6,34 +6,36 @@ arrives, in one commit with the claim of the member's next step.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestrator import attempts, calls, escalation, retry
 from orchestrator.attempts import Attempt
+from orchestrator.calls import Held
 from orchestrator.instance import Instance
-from orchestrator.lane import Lane, Reply
+from orchestrator.lane import Reply
 from orchestrator.plan import Leg, Plan
 from orchestrator.rows import Row
-from orchestrator.states import READY, Phase
+from orchestrator.states import READY, UNKNOWN, Phase
 from orchestrator.store import due, transitions
 from orchestrator.system import System
 
 IN_FLIGHT = 32  # members of a wave that are called side by side
 LEG_SECONDS = 20.0  # then a leg leaves the next step READY, for other messages are waiting
-MARGIN = 2.0  # seconds beyond a lane's timeout in which an attempt has to be recorded
 DATABASE_AWAY = 0.2  # seconds between two tries
-NO_LANE = Lane(name="", transport="local", idempotency="safe")  # blocks and bare pauses: nothing is called
 
 Finished = tuple[Attempt, calls.Result]
-Held = tuple[Attempt, dict[str, Any]]  # an attempt, and what its expressions may name
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +51,17 @@ def run(system: System, wave: Sequence[str], *, version: str, start: str, covere
     plan = system.plans(version)
     leg = plan.segment(start)[0]
     steps = leg.steps if isinstance(leg, Leg) else (start,)
-    return _Flight(system=system, plan=plan, steps=steps, phase="do", covered=covered, waiting=deque(wave)).fly()
+    return _Flight(
+        system=system, plan=plan, version=version, steps=steps, phase="do", covered=covered, waiting=deque(wave)
+    ).fly()
 
 
 def undo(system: System, wave: Sequence[str], *, version: str, step: str) -> Landed:
     """Run the compensation of one step for a wave."""
     plan = system.plans(version)
-    return _Flight(system=system, plan=plan, steps=(step,), phase="undo", covered=frozenset(), waiting=deque(wave)).fly()
+    return _Flight(
+        system=system, plan=plan, version=version, steps=(step,), phase="undo", covered=frozenset(), waiting=deque(wave)
+    ).fly()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +79,7 @@ class _Flight:
 
     system: System
     plan: Plan
+    version: str
     steps: tuple[str, ...]
     phase: Phase
     covered: frozenset[str]
@@ -96,7 +103,7 @@ class _Flight:
     def _fly_alone(self) -> None:
         held = self._record([], self._next_starts(1))
         while held:
-            held = self._record([self._perform(*one) for one in held], [])
+            held = self._record([self._perform(one) for one in held], [])
 
     def _fly_together(self) -> None:
         flying: set[Future[Finished]] = set()
@@ -104,7 +111,7 @@ class _Flight:
             finished: list[Finished] = []
             while True:
                 held = self._record(finished, self._next_starts(IN_FLIGHT - len(flying)))
-                flying |= {pool.submit(self._perform, *one) for one in held}
+                flying |= {pool.submit(self._perform, one) for one in held}
                 if not flying:
                     return
                 done, flying = wait(flying, return_when=FIRST_COMPLETED)
@@ -126,16 +133,36 @@ class _Flight:
     def _should_stop(self) -> bool:
         return self.system.stopping.is_set() or time.monotonic() - self.began > LEG_SECONDS
 
-    def _perform(self, attempt: Attempt, context: dict[str, Any]) -> Finished:
-        return attempt, calls.perform(self.system, self.plan, attempt, context)
+    def _perform(self, held: Held) -> Finished:
+        try:
+            return held.attempt, calls.perform(self.system, self.plan, held)
+        except Exception as error:  # a bug of ours or a lane's: the others of the wave must not suffer for it
+            log.exception("attempt %s of %s", held.attempt.attempt, held.attempt.key)
+            return held.attempt, Reply(outcome="uncertain", error=f"{type(error).__name__}: {error}"[:500])
 
-    def _record(self, finished: Iterable[Finished], starts: Sequence[str]) -> list[Held]:
-        """Record what has finished and claim what comes next, in one commit. Returns what is held now."""
-        results = {attempt.instance: (attempt, result) for attempt, result in finished}
+    def _record(self, finished: Sequence[Finished], starts: Sequence[str]) -> list[Held]:
+        """Record what has finished and claim what comes next, in one commit. Returns what is held now.
+
+        A batch that cannot be recorded is recorded one by one: a bad member must not cost the others their results.
+        """
+        try:
+            return self._record_together({attempt.instance: (attempt, result) for attempt, result in finished}, starts)
+        except (OperationalError, InterfaceError, PoolTimeout):
+            raise  # Postgres was away for longer than a lease: the sweep finds these attempts
+        except Exception:
+            if len(finished) + len(starts) < 2:
+                log.exception("not recorded: %s", [*starts, *(attempt.key for attempt, _ in finished)])
+                return []
+            singles = [([one], list[str]()) for one in finished] + [(list[Finished](), [one]) for one in starts]
+            return [held for one, start in singles for held in self._record(one, start)]
+
+    def _record_together(self, results: Mapping[str, Finished], starts: Sequence[str]) -> list[Held]:
         if not results and not starts:
             return []
 
         def verb(instance: Instance) -> _Became:
+            if instance.header.version_id != self.version:
+                return _Became()  # no message of ours says that
             if instance.header.id in results:
                 return self._conclude(instance, *results[instance.header.id])
             return _Became(claimed=self._claim(instance, self.steps[0]))
@@ -146,46 +173,63 @@ class _Flight:
         return held
 
     def _commit(self, ids: Sequence[str], verb: Callable[[Instance], _Became]) -> tuple[dict[str, _Became], list[Held]]:
-        """An effect that was had is not forgotten because Postgres restarts: tried for as long as a lease is good.
-
-        When a commit's own answer was lost, the second try finds the attempt concluded and changes nothing.
-        """
+        """An effect that was had is not forgotten because Postgres restarts: tried for as long as a lease is good."""
         until = time.monotonic() + self.system.settings.lease
+        said: dict[str, _Became] = {}
         while True:
-            held: list[Held] = []
             try:
-                became = transitions.transition(
-                    self.system.database, self.system.plans, ids, verb, covered=self.covered,
-                    worker=self.system.worker, then=lambda *read: held.extend(self._read(*read)),  # noqa: B023
-                )  # fmt: skip
-            except (OperationalError, InterfaceError):
+                return self._try(ids, verb, said)
+            except (OperationalError, InterfaceError, PoolTimeout):
                 if time.monotonic() > until:
                     raise
                 time.sleep(DATABASE_AWAY)
-            else:
-                return became, held
 
-    def _read(self, connection: Connection, became: dict[str, _Became]) -> list[Held]:
-        claimed = [one.claimed for one in became.values() if one.claimed is not None]
-        found = calls.contexts(connection, self.plan, claimed, self.payloads) if claimed else []
-        return list(zip(claimed, found, strict=True))
+    def _try(self, ids: Sequence[str], verb: Callable[[Instance], _Became],
+             said: dict[str, _Became]) -> tuple[dict[str, _Became], list[Held]]:  # fmt: skip
+        """One try. `said` is what the tries before would have committed: the answer to a commit may have been lost."""
+        since, held = time.monotonic(), list[Held]()  # before the claim: from then on its lease runs
+
+        def decide(instance: Instance) -> _Became:
+            earlier = said.get(instance.header.id)
+            landed = earlier is not None and self._has_landed(instance, earlier)
+            said[instance.header.id] = became = earlier if earlier and landed else verb(instance)
+            return became
+
+        def read(connection: Connection, became: dict[str, _Became]) -> None:
+            claimed = [one.claimed for one in became.values() if one.claimed is not None]
+            found = calls.contexts(connection, self.plan, claimed, self.payloads) if claimed else []
+            held.extend(
+                Held(attempt=attempt, context=context, since=since)
+                for attempt, context in zip(claimed, found, strict=True)
+            )
+
+        became = transitions.transition(
+            self.system.database, self.system.plans, ids, decide, covered=self.covered, worker=self.system.worker,
+            then=read,
+        )  # fmt: skip
+        return became, held
+
+    def _has_landed(self, instance: Instance, earlier: _Became) -> bool:
+        """Whether the try before was committed after all: then the step that it claimed runs, and under our name."""
+        claimed = earlier.claimed
+        if claimed is None:
+            return False
+        row = attempts.held(instance, claimed.step, claimed.phase, claimed.attempt)
+        return row is not None and row.worker == self.system.worker
 
     def _claim(self, instance: Instance, step: str) -> Attempt | None:
-        lane = self._lane_of(step, instance.row(step, self.phase))
-        limit = lane.timeout * (2 if lane.idempotency == "query" else 1) + MARGIN
+        row = instance.row(step, self.phase)
+        if row is None:
+            return None
         return attempts.claim(
             instance, step, self.phase, worker=self.system.worker, alone=self.alone,
-            lease=self.system.settings.lease, limit=limit,
+            lease=self.system.settings.lease, limit=calls.limit_of(self.plan.lane(row.service)),
         )  # fmt: skip
-
-    def _lane_of(self, step: str, row: Row | None = None) -> Lane:
-        service = row.service if row else str(getattr(self.plan.place(step).step, "operation", None) or "")
-        return calls.lane_of(self.system, service) or NO_LANE
 
     def _conclude(self, instance: Instance, attempt: Attempt, result: calls.Result) -> _Became:
         was_falling = instance.is_falling
-        row = attempts.held(instance, attempt.step, attempt.phase, attempt.attempt)
-        if row is not None:
+        row = instance.row(attempt.step, attempt.phase)
+        if row is not None and row.attempt == attempt.attempt:
             conclude(self.system, instance, row, result)
         after = self._after(attempt.step)
         return _Became(
@@ -200,10 +244,17 @@ class _Flight:
 
 
 def conclude(system: System, instance: Instance, row: Row, result: calls.Result) -> None:
-    """Record one attempt's result, under the instance's lock."""
+    """Record one attempt's result, under the instance's lock. `row` has had no later attempt."""
+    if row.state == UNKNOWN and isinstance(result, Reply):
+        attempts.settle_late(instance, row, result)
+    elif row.is_leased:
+        _conclude(system, instance, row, result)
+
+
+def _conclude(system: System, instance: Instance, row: Row, result: calls.Result) -> None:
     match result:
         case calls.Lost():
-            pass  # its taker-over records it
+            attempts.release(instance, row)  # nothing was sent, and nobody has taken over yet
         case calls.Skipped():
             attempts.skip(instance, row)
         case calls.Opened():
@@ -211,7 +262,7 @@ def conclude(system: System, instance: Instance, row: Row, result: calls.Result)
         case calls.Waits():
             attempts.park(instance, row, None, uncertain=False)
         case calls.Inexpressible(error=error):
-            attempts.fail(instance, row, reason="expression", error=error)
+            attempts.fail(instance, row, reason="expression", error=error, uncertain=row.uncertain)
         case calls.Forgotten():
             error = "it may have been done, and its lane may have forgotten the key by now"
             attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error, over=True)
@@ -226,7 +277,7 @@ def conclude(system: System, instance: Instance, row: Row, result: calls.Result)
 def _conclude_reply(system: System, instance: Instance, row: Row, reply: Reply) -> None:
     step = instance.plan.service(row.step)
     trial = retry.Trial(
-        lane=calls.lane_of(system, row.service) or NO_LANE, retry=attempts.retry_of(step, row.phase), tries=row.tries,
+        lane=instance.plan.lane(row.service), retry=attempts.retry_of(step, row.phase), tries=row.tries,
         uncertain=row.uncertain, started_at=row.started_at or instance.now, budget_until=row.budget_until,
         pause=step.pause and row.phase == "do",
     )  # fmt: skip

@@ -70,7 +70,7 @@ def _try_again(instance: Instance, row: Row) -> bool:
         _redo(instance, row)
         return True
     if row.state == states.RETRYING:
-        instance.amend(row, due_at=instance.now, published_at=None)
+        instance.amend(row, due_at=instance.now, ready_at=instance.now, published_at=None)
         return True
     return False
 
@@ -110,6 +110,8 @@ def _settle(instance: Instance, row: Row, verdict: Verdict, result: Any, by: str
         error = "an operator found that it was not done"
         row = instance.move(row, "reject", reason="failed", error=error, uncertain=False, decided_by=by)
         attempts.after_failure(instance, row, "resolved as failed")
+    elif instance.plan.block(row.step) is not None and not instance.is_falling:
+        raise _conflict(instance, f"{row.step} is a block, which succeeds by its branches: retry it, or let it fail")
     else:
         instance.move(row, "resolve", output=result, error="", uncertain=False, decided_by=by)
         if row.phase == "undo":

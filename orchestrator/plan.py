@@ -6,12 +6,15 @@ at a pause. A *leg* is a run of neighbours on the same queue: one message, no br
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
 from orchestrator.definition import BranchesStep, Definition, ServiceStep, Step
+from orchestrator.lane import DEFAULT_QUEUE, Lane
+
+NO_LANE = Lane(name="", transport="local", idempotency="safe")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,6 @@ class Place:
     order: int
     block: str | None
     after: str | None
-    optional: bool  # it, or a block around it, has a condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +48,20 @@ Segment: TypeAlias = tuple[Part, ...]
 
 
 class Plan:
-    """The places of a definition's steps. `queue_of` says which queue serves a lane."""
+    """The places of a definition's steps, and the lanes that they call as those are configured now."""
 
-    def __init__(self, definition: Definition, queue_of: Callable[[str], str]) -> None:
+    def __init__(self, definition: Definition, lanes: Mapping[str, Lane]) -> None:
         self.definition = definition
-        self.queue_of = queue_of
+        self._lanes = lanes
         self._places: dict[str, Place] = {}
-        self._lay(definition.steps, None, optional=False)
+        self._lay(definition.steps, None)
 
-    def _lay(self, steps: tuple[Step, ...], block: str | None, *, optional: bool) -> None:
+    def _lay(self, steps: tuple[Step, ...], block: str | None) -> None:
         for step, after in zip(steps, (*(s.id for s in steps[1:]), None), strict=True):
-            may_skip = optional or step.when is not None
-            order = len(self._places)
-            self._places[step.id] = Place(step=step, order=order, block=block, after=after, optional=may_skip)
+            self._places[step.id] = Place(step=step, order=len(self._places), block=block, after=after)
             if isinstance(step, BranchesStep):
                 for branch in step.branches:
-                    self._lay(branch.steps, step.id, optional=may_skip)
+                    self._lay(branch.steps, step.id)
 
     @property
     def first(self) -> str:
@@ -89,8 +89,19 @@ class Plan:
         found = self.block(block)
         return tuple(branch.steps[0].id for branch in found.branches) if found else ()
 
+    def lane(self, service: str | None) -> Lane:
+        """The lane of `lane.operation`. One that is not configured any more may neither be asked nor repeated; where
+        no service is called there is nothing to repeat."""
+        if service is None:
+            return NO_LANE
+        name = service.partition(".")[0]
+        return self._lanes.get(name) or Lane(name=name, transport="local", idempotency="none")
+
+    def queue_of(self, lane: str) -> str:
+        return self._lanes[lane].queue if lane in self._lanes else DEFAULT_QUEUE
+
     def queue(self, step: str) -> str:
-        """The queue that serves a step: its lane's; a block or a bare pause goes where its leg is."""
+        """The queue that serves a step: its lane's; for a block or a bare pause the one that serves no lane in particular."""
         found = self._places[step].step
         operation = found.operation if isinstance(found, ServiceStep) else None
         return self.queue_of(operation.lane if operation else "")
@@ -108,11 +119,6 @@ class Plan:
         """What can be laid out from `start` on, within its own sequence of steps."""
         return tuple(self._merge(self._parts(start)))
 
-    def body(self, block: str) -> Segment:
-        """What follows a block's join."""
-        after = self._places[block].after
-        return self.segment(after) if after else ()
-
     def _parts(self, start: str) -> Iterator[Part]:
         step: str | None = start
         while step is not None:
@@ -129,7 +135,7 @@ class Plan:
 
     @staticmethod
     def _merge(parts: Iterator[Part]) -> Iterator[Part]:
-        """Fuse neighbouring legs on one queue. A block's gate runs on any queue, so it joins the leg before it."""
+        """Fuse neighbouring legs on one queue."""
         open_leg: Leg | None = None
         for part in parts:
             if isinstance(part, Leg) and open_leg is not None and part.queue == open_leg.queue:

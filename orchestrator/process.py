@@ -12,6 +12,7 @@ from celery import signals
 
 from orchestrator import logs
 from orchestrator.dispatch import Dispatcher
+from orchestrator.store.database import Database
 from orchestrator.sweep import Timer, extend_leases, sweep
 from orchestrator.system import System
 
@@ -23,7 +24,8 @@ class Threads:
         self._system = system
         self._dispatcher = Dispatcher(system)
         self._sweeper = Timer("sweep", system.settings.sweep_every, lambda: sweep(system))
-        self._leases = Timer("leases", system.settings.lease / 4, lambda: extend_leases(system))
+        self._own = Database(system.database.url, pool_size=1)  # leases are kept even when the legs use all others
+        self._leases = Timer("leases", system.settings.lease / 4, lambda: extend_leases(system, self._own))
 
     def start(self) -> None:
         for thread in (self._leases, self._dispatcher, self._sweeper):
@@ -33,6 +35,7 @@ class Threads:
         """Called when the legs have ended, so that their leases were kept until then."""
         for thread in (self._sweeper, self._dispatcher, self._leases):
             thread.stop()
+        self._own.close()
 
 
 def attach(system: System) -> Threads:

@@ -67,12 +67,16 @@ class Trial:
 
 
 def judge(reply: Reply, trial: Trial, now: datetime, chance: float) -> Verdict:
-    """`chance` in [0, 1) is the jitter. Never repeats an uncertain effect on a lane of kind `none`."""
+    """`chance` in [0, 1) is the jitter. Never repeats an uncertain effect on a lane of kind `none`.
+
+    A rejection after an attempt of unknown outcome may be a gateway's, or mean "this key is in progress": on a `key`
+    lane the doubt about the first attempt stays, and it is undone as if done. A `query` lane was asked before.
+    """
     error = reply.error or reply.outcome
     if reply.outcome == "done":
         return Parked(output=reply.output) if reply.later or trial.pause else Done(output=reply.output)
     if reply.outcome == "rejected":
-        return Failed(reason="rejected", error=error, uncertain=False)
+        return Failed(reason="rejected", error=error, uncertain=trial.uncertain and trial.lane.idempotency == "key")
     uncertain = _is_uncertain(reply, trial)
     if uncertain and not _may_repeat(trial, now):
         return Doubtful(error=error)

@@ -60,11 +60,12 @@ class Row:
     published_at: datetime | None = None  # none: no message carries it yet
     started_at: datetime | None = None  # this generation's first claim
     lease_until: datetime | None = None
-    limit_until: datetime | None = None  # no lease is extended beyond this
+    limit_until: datetime | None = None  # no lease is extended beyond this, and by then every attempt is over
     due_at: datetime | None = None  # READY, RETRYING: not before; WAITING: the deadline
     budget_until: datetime | None = None  # the end of `timeout`
     ended_at: datetime | None = None
-    # Written, never loaded here; none leaves what stands there.
+    # Written, never loaded here; none leaves what stands there, unless `clears` is set.
+    clears: bool = False  # a new generation: nothing of the last one's reply is left
     output: Any = None
     error: str | None = None
     comment: str | None = None

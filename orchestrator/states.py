@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -55,7 +55,7 @@ STEP = {
         _step("retry", "RUNNING WAITING", RETRYING, "it will be tried again when due"),
         _step("lose", "RUNNING", RETRYING, "its lease ran out: another leg takes over"),
         _step("fail", "READY RUNNING RETRYING WAITING", FAILED, "it cannot succeed"),
-        _step("doubt", "RUNNING RETRYING", UNKNOWN, "its effect is uncertain and only a person can tell"),
+        _step("doubt", "RUNNING RETRYING WAITING", UNKNOWN, "its effect is uncertain and only a person can tell"),
         _step("skip", "RUNNING RETRYING WAITING", SKIPPED, "its condition is false, or its time is up and it may be skipped"),
         _step("escalate", "RUNNING RETRYING WAITING", READY, "its time is up: a new generation goes to the backup"),
         _step("end", "READY RETRYING WAITING RUNNING", SKIPPED, "its instance has failed or was cancelled"),
@@ -99,8 +99,8 @@ def is_terminal(status: str) -> bool:
     return status in TERMINAL
 
 
-def edges(table: dict[str, Transition]) -> Iterator[tuple[str, str, str]]:
-    """(source, verb, target), sorted: what a diagram draws."""
+def edges(table: Mapping[str, Transition]) -> Iterator[tuple[str, str, str]]:
+    """(source, verb, target) of every edge, in the order of the table: what a diagram draws."""
     for transition in table.values():
         for source in sorted(transition.sources):
             yield source, transition.verb, transition.target

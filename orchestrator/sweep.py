@@ -12,14 +12,15 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
 
-from orchestrator import attempts, calls, compensation, escalation
+from orchestrator import attempts, compensation, escalation
 from orchestrator.instance import Instance
 from orchestrator.store import due, transitions
+from orchestrator.store.database import Database
 from orchestrator.system import System
 
 BATCH = 100
 REPUBLISH_BATCH = 1000
-POSTPONE = 60.0  # seconds before a row that cannot be swept is looked at again
+PUT_OFF = 60.0  # seconds before an instance that cannot be swept is looked at again
 
 log = logging.getLogger(__name__)
 
@@ -60,22 +61,21 @@ def _move(system: System, ids: Sequence[str], verb: Verb) -> int:
         if len(ids) > 1:
             half = len(ids) // 2
             return _move(system, ids[:half], verb) + _move(system, ids[half:], verb)
-        log.exception("instance %s cannot be swept; it is put off for %.0f s", ids[0], POSTPONE)
-        _postpone(system, ids[0])
+        log.exception("instance %s cannot be swept; it is put off for %.0f s", ids[0], PUT_OFF)
+        _put_off(system, ids[0])
         return 0
 
 
-def _postpone(system: System, instance: str) -> None:
+def _put_off(system: System, instance: str) -> None:
     with system.database.transaction() as connection:
-        due.postpone(connection, instance, POSTPONE)
+        due.put_off(connection, instance, PUT_OFF)
 
 
 def _lose(system: System) -> Verb:
     def verb(instance: Instance) -> bool:
         lost = [row for row in instance.rows() if row.is_leased and row.lease_until and row.lease_until < instance.now]
         for row in lost:
-            lane = calls.lane_of(system, row.service)
-            attempts.lose(instance, row, idempotency=lane.idempotency if lane else "safe", losses=system.settings.losses)
+            attempts.lose(instance, row, losses=system.settings.losses)
         return bool(lost)
 
     return verb
@@ -145,6 +145,6 @@ class Timer:
                 log.warning("%s failed and will try again: %s", self._name, error)
 
 
-def extend_leases(system: System) -> int:
-    with system.database.transaction() as connection:
+def extend_leases(system: System, database: Database) -> int:
+    with database.transaction() as connection:
         return due.extend_leases(connection, worker=system.worker, lease=system.settings.lease)

@@ -14,7 +14,7 @@ LONGEST_WAIT = 86_400.0  # seconds that a lane may ask to be left alone
 ERROR_LENGTH = 2_000  # characters of an error text that are kept
 
 
-class Unreadable(ValueError):  # noqa: N818  # as errors.py names its own
+class Unreadable(ValueError):  # as errors.py names its own
     """The reply is not JSON that can be kept; the message says what is wrong with it."""
 
 

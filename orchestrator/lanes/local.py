@@ -28,11 +28,11 @@ class _Later:
 LATER: Final = _Later()  # returned by an operation: the answer comes by callback
 
 
-class Rejected(Exception):  # noqa: N818  # the outcome that it stands for
+class Rejected(Exception):  # the outcome that it stands for
     """The lane will not do this, now or later: the step fails at once."""
 
 
-class Refused(Exception):  # noqa: N818  # the outcome that it stands for
+class Refused(Exception):  # the outcome that it stands for
     """The lane did nothing and cannot now; `retry_after` is in seconds."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:

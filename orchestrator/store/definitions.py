@@ -14,10 +14,11 @@ from sqlalchemy import Connection, text
 from orchestrator import loader
 from orchestrator.definition import Definition
 from orchestrator.errors import NotFound, Problem
-from orchestrator.lane import DEFAULT_QUEUE, Lane
+from orchestrator.lane import Lane
 from orchestrator.plan import Plan
 from orchestrator.store.database import Database
 
+KEPT = 1000  # plans in a process
 COLUMNS = "id, tenant, workflow_id, version, title, text, created_at"
 NEWEST = text(
     f"SELECT {COLUMNS} FROM definition_version WHERE tenant = :tenant AND workflow_id = :workflow_id"
@@ -63,26 +64,32 @@ class Plans:
         self._database, self._lanes = database, lanes
         self._kept: dict[str, Plan] = {}
 
-    def __call__(self, version_id: str) -> Plan:
-        return self._kept.get(version_id) or self.of_text(version_id, self._text(version_id))
+    def __call__(self, version_id: str, connection: Connection | None = None) -> Plan:
+        """`connection`: the caller's, when it holds one: a second from the same pool might not be had."""
+        return self._kept.get(version_id) or self.of_text(version_id, self._text(version_id, connection))
 
     def of_text(self, version_id: str, stored: str) -> Plan:
         """The plan of a version whose text is at hand."""
         if version_id not in self._kept:
-            self._kept[version_id] = Plan(loader.load(stored, lanes=self._lanes, strict=False), self.queue_of)
+            while len(self._kept) >= KEPT:  # the one that was read first
+                self._kept.pop(next(iter(self._kept)), None)
+            self._kept[version_id] = Plan(loader.load(stored, lanes=self._lanes, strict=False), self._lanes)
         return self._kept[version_id]
 
-    def queue_of(self, lane: str) -> str:
-        return self._lanes[lane].queue if lane in self._lanes else DEFAULT_QUEUE
-
-    def _text(self, version_id: str) -> str:
+    def _text(self, version_id: str, connection: Connection | None) -> str:
+        if connection is not None:
+            return _text_of(connection, version_id)
         if self._database is None:
             raise NotFound(f"definition version {version_id} is not at hand")
-        with self._database.transaction() as connection:
-            stored: str | None = connection.execute(BY_ID, {"id": version_id}).scalar_one_or_none()
-        if stored is None:
-            raise NotFound(f"definition version {version_id} is not in the database")
-        return stored
+        with self._database.transaction() as own:
+            return _text_of(own, version_id)
+
+
+def _text_of(connection: Connection, version_id: str) -> str:
+    stored: str | None = connection.execute(BY_ID, {"id": version_id}).scalar_one_or_none()
+    if stored is None:
+        raise NotFound(f"definition version {version_id} is not in the database")
+    return stored
 
 
 def find(connection: Connection, tenant: str, workflow_id: str, version: int | None = None) -> Version | None:

@@ -1,7 +1,8 @@
 """What is due: unpublished work, lost messages, expired leases, deadlines. Reads without locks.
 
 A sweep reads ids here, and the transition that follows locks and checks again; so everything here may be stale, and
-ten sweeps at once are harmless. Each statement names the index that serves it.
+ten sweeps at once are harmless. Each statement names the index that serves it; the clock is read in a subquery, for an
+index is not searched by a volatile function.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ chosen AS (
     SELECT s.instance_id, s.step, s.phase, row_number() OVER (ORDER BY s.ready_at) AS turn
     FROM step s JOIN instance i ON i.id = s.instance_id AND i.suspended_at IS NULL
     WHERE s.tenant = w.tenant AND s.queue = w.queue AND s.state IN ('READY', 'RETRYING')
-      AND s.published_at IS NULL AND (s.due_at IS NULL OR s.due_at <= clock_now())
+      AND s.published_at IS NULL AND s.ready_at <= (SELECT clock_now())
     ORDER BY s.ready_at LIMIT greatest(:window - f.flying, 0)) s
   ORDER BY s.turn LIMIT :limit),
 locked AS MATERIALIZED (
@@ -77,10 +78,10 @@ UPDATE step s SET published_at = NULL FROM free
 WHERE s.instance_id = free.instance_id AND s.step = free.step AND s.phase = free.phase
 """)
 
-# How long until something that is not due yet will be: what the dispatcher may sleep. (step_unpublished)
+# How long until something that is not due yet will be: what the dispatcher may sleep. (step_next_ready)
 NEXT_DUE = text("""
-SELECT extract(epoch FROM min(due_at) - clock_now()) FROM step
-WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL AND due_at > clock_now()
+SELECT extract(epoch FROM min(ready_at) - (SELECT clock_now())) FROM step
+WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL AND ready_at > (SELECT clock_now())
 """)
 
 # Published long ago, and either overtaken by messages that were sent later and have been claimed (the watermark), or
@@ -88,51 +89,65 @@ WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL AND due_at > clock
 # may be the one that was claimed, and its stamp is the second's, before which nothing needs to be lost: a backlog
 # would republish itself again and again. (step_published, step_claimed)
 FLYING_QUEUES = text("""
-SELECT DISTINCT queue FROM step WHERE state IN ('READY', 'RETRYING') AND published_at < clock_now()
+SELECT DISTINCT queue FROM step WHERE state IN ('READY', 'RETRYING') AND published_at < (SELECT clock_now())
   - make_interval(secs => :grace)
 """)
 REPUBLISH = text("""
 UPDATE step s SET published_at = NULL, republished = true WHERE (s.instance_id, s.step, s.phase) IN (
   SELECT instance_id, step, phase FROM step
-  WHERE queue = :queue AND state IN ('READY', 'RETRYING') AND published_at < clock_now() - make_interval(secs => :grace)
+  WHERE queue = :queue AND state IN ('READY', 'RETRYING') AND published_at < (SELECT clock_now()) - make_interval(secs => :grace)
     AND (:empty OR published_at < (
       SELECT published_at FROM step WHERE queue = :queue AND published_at IS NOT NULL AND NOT republished
         AND state NOT IN ('READY', 'RETRYING') ORDER BY published_at DESC LIMIT 1))
   ORDER BY published_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED)
 """)
 
-LOST = text("""
+# An instance that could not be swept is put off, so that it does not fill the batch of every sweep.
+NOT_PUT_OFF = "EXISTS (SELECT FROM instance i WHERE i.id = s.instance_id AND (i.sweep_after IS NULL OR i.sweep_after <= (SELECT clock_now())))"
+LOST = text(f"""
 SELECT DISTINCT instance_id FROM (
-  SELECT instance_id FROM step WHERE state = 'RUNNING' AND lease_until < clock_now() ORDER BY lease_until LIMIT :limit) s
+  SELECT instance_id FROM step s WHERE state = 'RUNNING' AND lease_until < (SELECT clock_now()) AND {NOT_PUT_OFF}
+  ORDER BY lease_until LIMIT :limit) s
 """)
-OVERDUE = text("""
+OVERDUE = text(f"""
 SELECT DISTINCT instance_id FROM (
-  SELECT instance_id FROM step WHERE state = 'WAITING' AND due_at <= clock_now() ORDER BY due_at LIMIT :limit) s
+  SELECT instance_id FROM step s WHERE state = 'WAITING' AND due_at <= (SELECT clock_now()) AND {NOT_PUT_OFF}
+  ORDER BY due_at LIMIT :limit) s
 """)
 DEADLINES = text("""
-SELECT id FROM instance WHERE deadline_at <= clock_now() AND ended_at IS NULL AND outcome IS NULL
-ORDER BY deadline_at LIMIT :limit
+SELECT id FROM instance WHERE deadline_at <= (SELECT clock_now()) AND ended_at IS NULL AND outcome IS NULL
+  AND (sweep_after IS NULL OR sweep_after <= (SELECT clock_now())) ORDER BY deadline_at LIMIT :limit
+""")
+PUT_OFF = text("""
+UPDATE instance SET sweep_after = (SELECT clock_now()) + make_interval(secs => :seconds) WHERE id = CAST(:id AS uuid)
 """)
 
-POSTPONE = text("""
-UPDATE step SET due_at = CASE WHEN state = 'WAITING' THEN clock_now() + make_interval(secs => :seconds) ELSE due_at END,
-  lease_until = CASE WHEN state = 'RUNNING' THEN clock_now() + make_interval(secs => :seconds) ELSE lease_until END
-WHERE instance_id = CAST(:id AS uuid)
-  AND (state = 'WAITING' AND due_at <= clock_now() OR state = 'RUNNING' AND lease_until < clock_now())
+# A step that cannot be published: unpublished, put off, and shown with the reason.
+CANNOT_PUBLISH = text("""
+UPDATE step s SET published_at = NULL, ready_at = (SELECT clock_now()) + make_interval(secs => :seconds), error = :error
+FROM json_to_recordset(CAST(:rows AS json)) AS t(instance_id uuid, step text, phase text)
+WHERE s.instance_id = t.instance_id AND s.step = t.step AND s.phase = t.phase AND s.state IN ('READY', 'RETRYING')
+""")
+REROUTE = text("""
+UPDATE step s SET queue = :queue
+FROM json_to_recordset(CAST(:rows AS json)) AS t(instance_id uuid, step text, phase text)
+WHERE s.instance_id = t.instance_id AND s.step = t.step AND s.phase = t.phase AND s.state IN ('READY', 'RETRYING')
 """)
 
 EXTEND = text("""
 WITH free AS MATERIALIZED (
   SELECT instance_id, step, phase FROM step
-  WHERE worker = :worker AND state = 'RUNNING' AND lease_until > clock_now() AND limit_until > clock_now()
+  WHERE worker = :worker AND state = 'RUNNING' AND lease_until > (SELECT clock_now()) AND limit_until > (SELECT clock_now())
   FOR NO KEY UPDATE SKIP LOCKED)
-UPDATE step s SET lease_until = clock_now() + make_interval(secs => :lease) FROM free
+UPDATE step s SET lease_until = least((SELECT clock_now()) + make_interval(secs => :lease), s.limit_until) FROM free
 WHERE s.instance_id = free.instance_id AND s.step = free.step AND s.phase = free.phase
 """)
 HOLDS = text("""
 SELECT 1 FROM step WHERE instance_id = CAST(:id AS uuid) AND step = :step AND phase = :phase AND state = 'RUNNING'
-  AND attempt = :attempt AND lease_until > clock_now()
+  AND attempt = :attempt AND lease_until > (SELECT clock_now())
 """)
+
+Key = tuple[str, str, Phase]  # instance id, step, phase
 
 
 def claim_for_publishing(connection: Connection, *, window: int, limit: int) -> list[Ready]:
@@ -145,10 +160,23 @@ def claim_for_publishing(connection: Connection, *, window: int, limit: int) -> 
     ]  # fmt: skip
 
 
-def unpublish(connection: Connection, rows: Sequence[tuple[str, str, Phase]]) -> None:
+def unpublish(connection: Connection, rows: Sequence[Key]) -> None:
     """No message carries these steps after all."""
-    told = [{"instance_id": instance, "step": step, "phase": phase} for instance, step, phase in rows]
-    connection.execute(UNPUBLISH, {"rows": json.dumps(told)})
+    connection.execute(UNPUBLISH, {"rows": _told(rows)})
+
+
+def cannot_publish(connection: Connection, rows: Sequence[Key], *, error: str, seconds: float) -> None:
+    """Put steps off for some seconds, and let their `error` say why."""
+    connection.execute(CANNOT_PUBLISH, {"rows": _told(rows), "error": error, "seconds": seconds})
+
+
+def reroute(connection: Connection, rows: Sequence[Key], queue: str) -> None:
+    """Their lane has another queue now than when they became READY."""
+    connection.execute(REROUTE, {"rows": _told(rows), "queue": queue})
+
+
+def _told(rows: Sequence[Key]) -> str:
+    return json.dumps([{"instance_id": instance, "step": step, "phase": phase} for instance, step, phase in rows])
 
 
 def lost_instances(connection: Connection, limit: int) -> list[str]:
@@ -175,9 +203,9 @@ def republish(connection: Connection, *, queue: str, grace: float, empty: bool, 
     return connection.execute(REPUBLISH, values).rowcount
 
 
-def postpone(connection: Connection, instance: str, seconds: float) -> None:
-    """Look at an instance that cannot be swept again only later; no state is touched."""
-    connection.execute(POSTPONE, {"id": instance, "seconds": seconds})
+def put_off(connection: Connection, instance: str, seconds: float) -> None:
+    """Look at an instance that cannot be swept again only later; no state and no deadline is touched."""
+    connection.execute(PUT_OFF, {"id": instance, "seconds": seconds})
 
 
 def seconds_to_next(connection: Connection) -> float | None:

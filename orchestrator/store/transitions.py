@@ -24,22 +24,28 @@ from orchestrator.plan import Plan
 from orchestrator.rows import Entry, Header, Row
 from orchestrator.store.database import Database
 
+PATIENCE = 10_000  # milliseconds
 READY_CHANNEL = "orchestrator_ready"
 
 T = TypeVar("T")
-PlanOf = Callable[[str], Plan]  # of a definition version's id
+PlanOf = Callable[[str, Connection], Plan]  # of a definition version's id
 
 HEADER_COLUMNS = tuple(field.name for field in fields(Header))
 WRITE_ONLY = frozenset({"output", "error", "comment", "decided_by"})
-ROW_COLUMNS = tuple(field.name for field in fields(Row) if field.name not in WRITE_ONLY)
+TOLD_ONLY = frozenset({"clears"})  # of a row, and no column
+ROW_COLUMNS = tuple(field.name for field in fields(Row) if field.name not in WRITE_ONLY | TOLD_ONLY)
 
 
 def _quoted(names: Iterable[str], prefix: str = "") -> str:
     return ", ".join(f'{prefix}"{name}"' for name in names)
 
 
+# Nobody waits for ever: not for a lock, and not for a process that was stopped while it holds one. Set for this
+# transaction only (a pooler may give the connection to somebody else next), and before the first lock is asked for.
 LOCK = text(
-    f"SELECT {_quoted(HEADER_COLUMNS)} FROM instance WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE"
+    f"SELECT {_quoted(HEADER_COLUMNS)} FROM (SELECT set_config('lock_timeout', '{PATIENCE}', true),"
+    f" set_config('idle_in_transaction_session_timeout', '{PATIENCE}', true)) bounded CROSS JOIN instance"
+    " WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE OF instance"
 )
 LOCK_FREE = text(LOCK.text + " SKIP LOCKED")
 READ = text(
@@ -53,7 +59,7 @@ NOTIFY = text(f"SELECT pg_notify('{READY_CHANNEL}', '')")
 TYPES = {
     "instance_id": "uuid", "version_id": "uuid", "order": "int", "generation": "int", "attempt": "int", "tries": "int",
     "losses": "int", "rounds": "int", "alone": "bool", "escalated": "bool", "uncertain": "bool", "uncertain_before": "bool", "branches_left": "int",
-    "done_seq": "int", "output": "jsonb", "from_attempt": "int", "writes_output": "bool", "id": "uuid", "version": "int",
+    "done_seq": "int", "output": "jsonb", "from_attempt": "int", "writes_output": "bool", "clears": "bool", "id": "uuid", "version": "int",
     "history_seq": "int", "from_seq": "int", "life": "int", "seq": "int", "time": "timestamptz",
 }  # fmt: skip
 TYPES |= {field.name: "timestamptz" for field in (*fields(Row), *fields(Header)) if field.name.endswith(("_at", "_until"))}
@@ -67,7 +73,7 @@ def _record(parameter: str, columns: Sequence[str]) -> str:
 
 STEP_KEY = ("instance_id", "step", "phase")
 STEP_SET = tuple(name for name in ROW_COLUMNS if name not in ("step", "phase", "order"))
-STEP_TOLD = ("instance_id", "tenant", "version_id", *ROW_COLUMNS, *sorted(WRITE_ONLY), "from_state", "from_attempt", "writes_output")
+STEP_TOLD = ("instance_id", "tenant", "version_id", *ROW_COLUMNS, *sorted(WRITE_ONLY), "from_state", "from_attempt", "writes_output", "clears")
 HEADER_SET = ("status", "reason", "outcome", "cause", "history_seq", "life", "deadline_at", "suspended_at",
               "cancel_requested_at", "ended_at")  # fmt: skip
 ENTRY_COLUMNS = ("instance_id", "tenant", "time", *(field.name for field in fields(Entry)))
@@ -76,9 +82,10 @@ STEP_INSERT = ("instance_id", "tenant", "version_id", *ROW_COLUMNS, *sorted(WRIT
 WRITE = text(f"""
 WITH moved AS (
   UPDATE step s SET {", ".join(f'"{name}" = t."{name}"' for name in STEP_SET)},
-    output = CASE WHEN t.writes_output THEN t.output ELSE s.output END,
-    error = CASE WHEN t.error = '' THEN NULL ELSE coalesce(t.error, s.error) END,
-    comment = coalesce(t.comment, s.comment), decided_by = coalesce(t.decided_by, s.decided_by)
+    output = CASE WHEN t.writes_output OR t.clears THEN t.output ELSE s.output END,
+    error = CASE WHEN t.error = '' THEN NULL WHEN t.clears THEN t.error ELSE coalesce(t.error, s.error) END,
+    comment = CASE WHEN t.clears THEN t.comment ELSE coalesce(t.comment, s.comment) END,
+    decided_by = CASE WHEN t.clears THEN t.decided_by ELSE coalesce(t.decided_by, s.decided_by) END
   FROM {_record("moved", STEP_TOLD)}
   WHERE s.instance_id = t.instance_id AND s.step = t.step AND s.phase = t.phase
     AND s.state = t.from_state AND s.attempt = t.from_attempt
@@ -165,7 +172,7 @@ def lock(
         return []
     rows, now = _rows(connection, [header.id for header in headers])
     return [
-        Instance(header, rows.get(header.id, ()), plan_of(header.version_id), now, covered=covered, worker=worker)
+        Instance(header, rows.get(header.id, ()), plan_of(header.version_id, connection), now, covered=covered, worker=worker)
         for header in headers
     ]
 
@@ -236,7 +243,7 @@ def _told_row(instance: Instance, row: Row) -> dict[str, Any]:
         **{name: getattr(row, name) for name in WRITE_ONLY},
         "instance_id": instance.header.id, "tenant": instance.header.tenant, "version_id": instance.header.version_id,
         "from_state": before.state if before else None, "from_attempt": before.attempt if before else None,
-        "writes_output": row.output is not None or _has_just_succeeded(before, row),
+        "clears": row.clears, "writes_output": row.output is not None or _has_just_succeeded(before, row),
     }  # fmt: skip
 
 

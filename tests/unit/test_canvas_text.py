@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from orchestrator.canvas_text import lines
-from orchestrator.lane import DEFAULT_QUEUE
+from orchestrator.lane import Lane
 from orchestrator.loader import load
 from orchestrator.plan import Plan
 
 
 def printed(steps: str, **queues: str) -> list[str]:
-    return list(lines(Plan(load(f"id: it\nsteps:\n{steps}"), lambda lane: queues.get(lane, DEFAULT_QUEUE))))
+    lanes = {name: Lane(name=name, transport="local", queue=queue) for name, queue in queues.items()}
+    return list(lines(Plan(load(f"id: it\nsteps:\n{steps}"), lanes)))
 
 
 def test_neighbours_on_one_queue_are_one_leg() -> None:

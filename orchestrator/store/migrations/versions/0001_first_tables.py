@@ -29,7 +29,7 @@ STATEMENTS = (
         REFERENCES definition_version, version int NOT NULL, status text NOT NULL, reason text, outcome text,
       cause text, history_seq int NOT NULL, life int NOT NULL, business_key text, payload jsonb NOT NULL,
       idempotency_key text, request_digest text, deadline_at timestamptz, suspended_at timestamptz,
-      cancel_requested_at timestamptz, started_at timestamptz NOT NULL, ended_at timestamptz) WITH (fillfactor = 80)
+      cancel_requested_at timestamptz, sweep_after timestamptz, started_at timestamptz NOT NULL, ended_at timestamptz) WITH (fillfactor = 80)
     """,
     "CREATE UNIQUE INDEX instance_idempotency ON instance (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL",
     "CREATE INDEX instance_list ON instance (tenant, id DESC)",
@@ -53,6 +53,10 @@ STATEMENTS = (
     """
     CREATE INDEX step_unpublished ON step (tenant, queue, ready_at)
       WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL
+    """,
+    # dispatch: what it may sleep
+    """
+    CREATE INDEX step_next_ready ON step (ready_at) WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL
     """,
     # dispatch: the window; sweep: what was published and never claimed
     """
