@@ -1,0 +1,125 @@
+"""The commands that look at instances and order something about them, on a real database, in this process."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from orchestrator import cli
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+PERMIT = "samples/permit-renewal.json"
+TWO_DECISIONS = """\
+id: two-decisions
+steps:
+  - {id: first, pause: true}
+  - {id: second, pause: true}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+Ask = Callable[..., Answer]
+
+
+@pytest.fixture
+def ask(database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """The commands in this process, on a database of the test's own: a process each would take a second each."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", database_url)
+    monkeypatch.setenv("ORCHESTRATOR_BROKER_URL", broker_url)
+
+    def ask(*arguments: str) -> Answer:
+        code = cli.invoke(list(arguments))
+        said = capsys.readouterr()
+        return Answer(code=code, out=said.out, err=said.err)
+
+    return ask
+
+
+def test_upgrade_loads_the_workflows_and_tells_of_those_refused(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad.yaml").write_text("id: bad\nsteps: []\n")
+    (tmp_path / "good.yaml").write_text("id: good\nsteps: [{id: wait, pause: true}]\n")
+    monkeypatch.setenv("ORCHESTRATOR_WORKFLOWS_DIR", str(tmp_path))
+    upgraded = ask("db", "upgrade")
+    assert upgraded.code == 0
+    assert "bad.yaml:2:1:" in upgraded.err
+    assert ask("start", "good", PERMIT).code == 0
+    refused = ask("start", "bad", PERMIT)
+    assert refused.code == 2
+    assert refused.err.startswith("error: bad.yaml:2:1:")
+
+
+def test_an_instance_is_started_shown_and_ordered_about(ask: Ask) -> None:
+    ask("db", "upgrade")
+    trace = ask("start", "permit-renewal", PERMIT, "--key", "one").out.strip()
+    assert re.fullmatch("[0-9a-f]{32}", trace)
+    assert ask("start", "permit-renewal", PERMIT, "--key", "one").out.strip() == trace
+    shown = json.loads(ask("status", trace, "--json").out)
+    assert (shown["status"], shown["currentStep"]) == ("RUNNING", "uploadDocs")
+    assert [one["instanceId"] for one in json.loads(ask("list", "--json").out)] == [trace]
+    assert json.loads(ask("list", "--stuck", "--json").out) == []
+    assert ask("suspend", trace).out == "SUSPENDED\n"
+    assert ask("resume", trace).out == "RUNNING\n"
+    assert ask("cancel", trace).out == "CANCELLED\n"
+    again = ask("cancel", trace)
+    assert (again.code, "is CANCELLED" in again.err) == (1, True)
+    assert re.search(r"^1 .* start +RUNNING", ask("history", trace).out, re.MULTILINE)
+    assert ask("logs", trace, "--follow").out.endswith(f"[{trace}] CANCEL CANCELLED (cancelled)\n")
+    assert re.search("^status +CANCELLED$", ask("status", trace).out, re.MULTILINE)
+
+
+def test_a_definition_may_be_started_from_its_file(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text(TWO_DECISIONS)
+    trace = ask("start", str(tmp_path / "two.yaml"), PERMIT).out.strip()
+    assert json.loads(ask("status", trace, "--json").out)["workflowId"] == "two-decisions"
+
+
+def test_a_payload_may_come_from_standard_input(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask("db", "upgrade")
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"permitNo": "P-7"}'))
+    trace = ask("start", "permit-renewal", "-").out.strip()
+    assert json.loads(ask("status", trace, "--json").out)["payload"] == {"permitNo": "P-7"}
+
+
+def test_an_unknown_workflow_is_told_with_a_near_one(ask: Ask) -> None:
+    ask("db", "upgrade")
+    answer = ask("start", "permit-renewl", PERMIT)
+    assert answer == Answer(
+        code=2, out="", err="error: there is no workflow `permit-renewl`; did you mean `permit-renewal`?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("status", "chargeFee"), 1, "error: 'chargeFee' is not an instance id: those have 32 hex digits"),
+        (("status", "0" * 32), 1, f"error: there is no instance '{'0' * 32}'"),
+        (("list", "--status", "lost"), 2, "lost is none of RUNNING, WAITING"),
+        (("resolve", "0" * 32, "chargeFee"), 2, "say one of --succeeded JSON, --failed, --retry"),
+        (("resolve", "0" * 32, "chargeFee", "--succeeded", "{"), 2, "error: --succeeded:1:2: not JSON"),
+        (("approve", "0" * 32, "chargeFee", "--result", "NaN"), 2, "NaN is no JSON value"),
+    ],
+)
+def test_what_is_wrong_with_an_order_is_told_in_a_line(
+    ask: Ask, arguments: Sequence[str], code: int, said: str
+) -> None:
+    answer = ask(*arguments)
+    assert (answer.code, answer.out) == (code, "")
+    assert said in answer.err.splitlines()[-1]
