@@ -35,6 +35,9 @@ T = TypeVar("T")
 VERSION = text("SELECT version_id FROM instance WHERE id = CAST(:id AS uuid)")
 HOLD = text("SELECT 1 FROM instance WHERE id = CAST(:id AS uuid) FOR UPDATE")
 WAITERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+CLEAR = text(
+    "TRUNCATE definition_version, definition_refused, instance CASCADE; UPDATE test_clock SET ahead = '0'"
+)
 HELD = 20.0  # seconds after which a held answer is given all the same; nothing is timed by it
 LEASE = 5.0  # seconds
 
@@ -257,6 +260,17 @@ class Airport:
     system: System
     service: Service
     clock: Clock
+
+    def clear(self) -> None:
+        """As it was when it was new. Not while a worker runs."""
+        self.service.reset()
+        with self.system.database.transaction() as connection:
+            connection.execute(CLEAR)
+        with self.system.app.connection_for_write() as connection, connection.channel() as channel:
+            for queue in self.system.app.amqp.queues.values():
+                bound = queue(channel)
+                bound.declare()
+                bound.purge()
 
     def define(self, text: str) -> str:
         return flights.define(self.system, text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,13 +10,22 @@ from tests import flights, servers, services
 from tests.services import Airport
 
 
-@pytest.fixture
-def tower(
-    postgres_server: str, database_template: str, broker_places: servers.BrokerPlaces, tmp_path: Path
+@pytest.fixture(scope="module")
+def shared_tower(
+    postgres_server: str,
+    database_template: str,
+    broker_places: servers.BrokerPlaces,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Airport]:
-    """Composed with no worker, for the test alone: it moves every step itself."""
-    with services.airport(postgres_server, database_template, broker_places, tmp_path) as found:
+    with services.airport(postgres_server, database_template, broker_places, tmp_path_factory.mktemp("tower")) as found:
         yield found
+
+
+@pytest.fixture
+def tower(shared_tower: Airport) -> Airport:
+    """Composed with no worker: the test moves every step itself. Nothing is left in it of the test before."""
+    shared_tower.clear()
+    return shared_tower
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +35,10 @@ def shared_airport(
     broker_places: servers.BrokerPlaces,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Airport]:
-    folder = tmp_path_factory.mktemp("airport")
     with (
-        services.airport(postgres_server, database_template, broker_places, folder) as found,
+        services.airport(
+            postgres_server, database_template, broker_places, tmp_path_factory.mktemp("airport")
+        ) as found,
         flights.worker(found.system),
     ):
         yield found
