@@ -7,7 +7,7 @@ from typing import Any
 
 # By verb; a transition that is not here is nothing that anybody has to read about.
 STEP = {
-    "claim": "START{again}", "succeed": "DONE", "resolve": "DONE", "fail": "FAIL {error}", "reject": "FAIL {error}",
+    "claim": "START{again}", "open": "START", "reopen": "START", "succeed": "DONE", "resolve": "DONE", "fail": "FAIL {error}", "reject": "FAIL {error}",
     "retry": "RETRY {error}", "lose": "RETRY {error}", "skip": "SKIP{why}", "park": "WAIT {url}",
     "escalate": "ESCALATE {service}", "doubt": "UNKNOWN {error}", "stick": "STUCK its compensation failed",
 }  # fmt: skip
@@ -27,7 +27,7 @@ def line(entry: Mapping[str, Any], callback_url: str | None = None) -> str | Non
         reason = f" ({entry['reason']})" if entry["reason"] else ""
         return f"{entry['verb'].upper()} {entry['status']}{reason}"
     form = (COMPENSATION if entry["phase"] == "undo" else STEP).get(entry["verb"])
-    if form is None:
+    if form is None or _is_told_already(entry):
         return None
     said = form.format(
         again="" if entry["attempt"] == 1 else f" attempt {entry['attempt']}",
@@ -37,3 +37,8 @@ def line(entry: Mapping[str, Any], callback_url: str | None = None) -> str | Non
         why="" if entry["reason"] == "condition" else f" {entry['reason']}",
     )
     return f"{entry['step']} {said}".rstrip()
+
+
+def _is_told_already(entry: Mapping[str, Any]) -> bool:
+    """A block with a condition was claimed before it was opened, and that read START; another one is never claimed."""
+    return entry["verb"] == "open" and bool(entry["attempt"])

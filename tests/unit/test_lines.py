@@ -41,6 +41,16 @@ def test_a_wait_names_where_its_answer_goes() -> None:
     assert line(entry("park")) == "chargeFee WAIT"
 
 
+@pytest.mark.parametrize("verb", ["open", "reopen"])
+def test_a_block_that_is_never_claimed_starts_when_it_is_opened(verb: str) -> None:
+    assert line(entry(verb, step="review", attempt=0, service=None)) == "review START"
+
+
+def test_a_block_that_was_claimed_for_its_condition_does_not_start_twice() -> None:
+    assert line(entry("claim", step="review", service=None)) == "review START"
+    assert line(entry("open", step="review", service=None)) is None
+
+
 def test_becoming_ready_is_nothing_to_read_about() -> None:
     assert line(entry("ready")) is None
 
