@@ -229,17 +229,21 @@ def history(system: System, *, tenant: str, instance_id: str, limit: int = 100, 
 
 
 def logs(system: System, *, tenant: str, instance_id: str, limit: int = 100, cursor: str | None = None) -> Page:
-    """The same in console form: {time, level, step, line, fields}."""
+    """The same in console form: {time, level, step, line, fields}.
+
+    Transitions that nobody has to read about are left out, so that a page may hold fewer than `limit`, or none; the
+    cursor says whether more follow.
+    """
     return _entries(system, tenant, instance_id, limit, cursor, view=views.log_line)
 
 
 def _entries(system: System, tenant: str, instance_id: str, limit: int, cursor: str | None, *,
-             view: Callable[[str, Mapping[str, Any]], dict[str, Any]]) -> Page:  # fmt: skip
+             view: Callable[[str, Mapping[str, Any]], dict[str, Any] | None]) -> Page:  # fmt: skip
     with system.database.transaction() as connection:
         trace = _found(connection, tenant, instance_id)["id"].hex
         found = instances.history(connection, tenant, trace, after=_after(cursor), limit=limit + 1)
     following = _page(found, limit, lambda one: str(one["seq"]))
-    return Page(items=[view(trace, one) for one in found], cursor=following)
+    return Page(items=[shown for one in found if (shown := view(trace, one)) is not None], cursor=following)
 
 
 def list_instances(system: System, *, tenant: str, status: str | None = None, workflow_id: str | None = None,

@@ -101,9 +101,11 @@ def entry(one: Mapping[str, Any], callback_url: str | None = None) -> Shown:
     }  # fmt: skip
 
 
-def log_line(trace: str, one: Mapping[str, Any]) -> Shown:
-    """One line of an instance's log: the console form of a transition."""
-    said = line(one) or f"{one['step']} {one['status']}"
+def log_line(trace: str, one: Mapping[str, Any]) -> Shown | None:
+    """One line of an instance's log: the console form of a transition; None where nobody has to read about it."""
+    said = line(one)
+    if said is None:
+        return None
     bad = one["status"] in (states.FAILED, states.UNKNOWN, states.STUCK)
     level = "error" if bad else "warning" if one["verb"] in ("retry", "lose", "escalate") else "info"
     return {"time": iso(one["time"]), "level": level, "step": one["step"], "line": f"[{trace}] {said}", "seq": one["seq"],

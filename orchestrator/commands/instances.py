@@ -134,8 +134,8 @@ def logs(instance_id: str, follow: bool, as_json: bool, data_dir: Path | None) -
     if follow:
         trace = engine.status(system, tenant=tenant, instance_id=instance_id)["instanceId"]
         for entry in following.follow(system, tenant=tenant, trace=trace, until=following.is_over):
-            said = entry["line"] or f"{entry['step']} {entry['status']}"
-            click.echo(f"{entry['time']} [{trace}] {said}")
+            if entry["line"]:
+                click.echo(f"{entry['time']} [{trace}] {entry['line']}")
         return
     items = _all(lambda cursor: engine.logs(
         system, tenant=tenant, instance_id=instance_id, limit=PAGE, cursor=cursor))  # fmt: skip

@@ -243,6 +243,20 @@ def test_the_history_comes_in_pages_without_gaps(api: FlaskClient, fee: str) -> 
     assert pages + page["items"] == whole
 
 
+def test_the_log_comes_in_pages_and_leaves_out_what_nobody_has_to_read(api: FlaskClient, fee: str) -> None:
+    url = f"/api/workflows/{started(api, fee, fee=75)}"
+    api.post(f"{url}/cancel")
+    entries = api.get(f"{url}/history").get_json()["items"]
+    lines: list[Any] = []
+    page = api.get(f"{url}/logs?limit=1").get_json()
+    while page["cursor"]:
+        lines += page["items"]
+        page = api.get(f"{url}/logs", query_string={"limit": 1, "cursor": page["cursor"]}).get_json()
+    told = [entry["seq"] for entry in entries if entry["line"]]
+    assert [line["seq"] for line in lines + page["items"]] == told
+    assert len(told) < len(entries), "a step that becomes READY is nothing to read about"
+
+
 # Operating
 
 
