@@ -24,9 +24,9 @@ def test_the_whole_stack_is_there() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_command_is_one_that_the_command_line_has(name: str) -> None:
-    from orchestrator.cli import main
+    from orchestrator.cli import cli
 
-    group: click.Command = main
+    group: click.Command = cli
     for word in SERVICES[name]["command"]:
         assert isinstance(group, click.Group)
         group = group.commands[word]
