@@ -6,15 +6,16 @@ import importlib.resources
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 IDLE = 1.0  # seconds
 MIGRATION_LOCK = 7_305_115  # any constant: one replica migrates, the others wait for it
@@ -71,6 +72,8 @@ def plain_url(url: str) -> str:
 
 def upgrade(url: str) -> None:
     """Bring the database to the newest schema; several replicas may do so at once."""
+    from alembic import command  # 0.2 s that no other process has to spend
+
     engine = create_engine(sqlalchemy_url(url))
     try:
         with engine.begin() as connection:
@@ -81,6 +84,8 @@ def upgrade(url: str) -> None:
 
 
 def _alembic(connection: Connection) -> Config:
+    from alembic.config import Config
+
     config = Config()
     folder = importlib.resources.files("orchestrator.store") / "migrations"
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
