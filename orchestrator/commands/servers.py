@@ -62,7 +62,7 @@ def beat() -> int:
     """Run the clock that sends sweep messages. Workers sweep on a timer of their own as well."""
     _configured("broker_url")
     app: Celery = importlib.import_module("beat_schedule").app
-    return app.start(["--quiet", "beat", "--scheduler", IN_MEMORY, "--loglevel", "INFO", "--pidfile", ""]) or 0
+    return app.start(["--quiet", "beat", "--scheduler", IN_MEMORY, "--loglevel", "WARNING", "--pidfile", ""]) or 0
 
 
 @click.command()
