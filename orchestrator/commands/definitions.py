@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from orchestrator import settings
-from orchestrator.commands import reading
+from orchestrator.commands import output, reading
 from orchestrator.errors import Invalid
 from orchestrator.lane import Lane
 
@@ -63,3 +63,11 @@ def compile_(file: Path) -> None:
     plan = Plan(definition, lanes)
     for line in canvas_text.lines(plan):
         click.echo(line)
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of definitions, for editors."""
+    from orchestrator.schema import json_schema
+
+    output.as_json(json_schema())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,10 @@ def up(port: int | None, data_dir: Path | None, workers: int) -> int:
 @click.option("--after", type=click.Path(path_type=Path), hidden=True)
 def worker(concurrency: int | None, queues: str | None, after: Path | None) -> int:
     """Run a worker: it calls the service lanes."""
+    from celery.platforms import SecurityWarning
+
+    # Celery warns of running as root because a pickled message could run anything: ours are JSON.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     if after is not None:
         _wait_for(after)
     app: Celery = importlib.import_module("worker").app

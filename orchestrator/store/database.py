@@ -83,6 +83,15 @@ def upgrade(url: str) -> None:
         engine.dispose()
 
 
+def revisions(connection: Connection) -> tuple[str | None, str | None]:
+    """The schema's revision (none: no tables of ours), and the newest that this program knows."""
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    present = MigrationContext.configure(connection).get_current_revision()
+    return present, ScriptDirectory.from_config(_alembic(connection)).get_current_head()
+
+
 def _alembic(connection: Connection) -> Config:
     from alembic.config import Config
 

@@ -123,3 +123,8 @@ def test_what_is_wrong_with_an_order_is_told_in_a_line(
     answer = ask(*arguments)
     assert (answer.code, answer.out) == (code, "")
     assert said in answer.err.splitlines()[-1]
+
+
+def test_schema_prints_the_one_of_definitions(ask: Ask) -> None:
+    schema = json.loads(ask("schema").out)
+    assert {"id", "steps"} <= schema["properties"].keys()

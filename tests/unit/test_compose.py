@@ -43,6 +43,16 @@ def test_whatever_keeps_running_says_whether_it_is_well(name: str) -> None:
     assert "healthcheck" in SERVICES[name] or SERVICES[name]["restart"] == "no"
 
 
+def test_a_health_check_of_ours_is_a_command_that_there_is() -> None:
+    from orchestrator.cli import cli
+
+    checks = [SERVICES[name]["healthcheck"]["test"] for name in OURS if "healthcheck" in SERVICES[name]]
+    ours = [words[2:] for words in checks if words[:2] == ["CMD", "orchestrator"]]
+    assert ours
+    for name, *options in ours:
+        cli.commands[name].make_context(name, options)  # raises for an option that it does not have
+
+
 def test_ports_are_published_on_loopback_only() -> None:
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert published

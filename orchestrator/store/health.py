@@ -1,0 +1,45 @@
+"""What `orchestrator doctor` asks the database. Reads only, and across tenants: it is the operator's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+# Not `clock_now()`: there may be no tables and functions of ours yet.
+SERVER = text("SELECT current_setting('server_version'), clock_timestamp()")
+# What is held back on purpose (a suspended instance, a retry that is not due) waits for no worker. (step_unpublished,
+# step_published)
+WAITING = text("""
+SELECT s.queue, count(*), extract(epoch FROM (SELECT clock_now()) - min(s.ready_at))
+FROM step s JOIN instance i ON i.id = s.instance_id AND i.suspended_at IS NULL
+WHERE s.state IN ('READY', 'RETRYING') AND s.ready_at <= (SELECT clock_now())
+GROUP BY s.queue ORDER BY s.queue
+""")
+STUCK = text("SELECT count(*) FROM instance WHERE status = 'STUCK'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Steps on a queue that any worker might claim."""
+
+    queue: str
+    steps: int
+    oldest: float  # seconds
+
+
+def server(connection: Connection) -> tuple[str, datetime]:
+    """Postgres' version, and the time there."""
+    version, now = connection.execute(SERVER).one()
+    return version, now
+
+
+def waiting(connection: Connection) -> Sequence[Waiting]:
+    return [Waiting(queue=row[0], steps=row[1], oldest=float(row[2])) for row in connection.execute(WAITING)]
+
+
+def stuck(connection: Connection) -> int:
+    """Instances that need a person."""
+    return int(connection.execute(STUCK).scalar_one())
