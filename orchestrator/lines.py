@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from orchestrator import states
+
 # By verb; a transition that is not here is nothing that anybody has to read about.
 STEP = {
     "claim": "START{again}", "open": "START", "reopen": "START", "succeed": "DONE", "resolve": "DONE", "fail": "FAIL {error}", "reject": "FAIL {error}",
@@ -42,3 +44,10 @@ def line(entry: Mapping[str, Any], callback_url: str | None = None) -> str | Non
 def _is_told_already(entry: Mapping[str, Any]) -> bool:
     """A block with a condition was claimed before it was opened, and that read START; another one is never claimed."""
     return entry["verb"] == "open" and bool(entry["attempt"])
+
+
+def level(entry: Mapping[str, Any]) -> str:
+    """The log level of a transition: ERROR where somebody has to look, WARNING where something went another way."""
+    if entry["status"] in (states.FAILED, states.UNKNOWN, states.STUCK):
+        return "ERROR"
+    return "WARNING" if entry["verb"] in ("retry", "lose", "escalate", "fall") else "INFO"

@@ -15,11 +15,12 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
-from orchestrator.lines import line
+from orchestrator.lines import level, line
 from orchestrator.rows import Entry, Header
 from orchestrator.settings import Settings
 
 FLIGHTS = "orchestrator.flights"  # the logger of transitions
+LEVELS = {"INFO": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
 QUIET = ("kombu", "amqp", "celery.redirected", "celery.worker.strategy", "celery.app.trace", "celery.beat")
 
 
@@ -33,7 +34,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     ]
     final: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if settings.log_format == "json":
-        final += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        final += [_plain, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     else:
         final += [structlog.processors.format_exc_info, _console]
     handler = logging.StreamHandler(stream or sys.stderr)
@@ -42,6 +43,12 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     logging.root.setLevel(logging.INFO)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _plain(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """`told` says how the console writes a line; nobody who reads JSON needs it."""
+    event.pop("told", None)
+    return event
 
 
 def _console(_logger: Any, _method: str, event: EventDict) -> str:
@@ -62,7 +69,7 @@ def tell(header: Header, entries: Iterable[Entry]) -> None:
     for entry in entries:
         said = line(vars(entry))
         if said is not None:
-            log.info(said, extra=_fields(header, entry))
+            log.log(LEVELS[level(vars(entry))], said, extra=_fields(header, entry))
 
 
 def _fields(header: Header, entry: Entry) -> MutableMapping[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator import states
 from orchestrator.definition import ServiceStep
 from orchestrator.lane import result_of
-from orchestrator.lines import line
+from orchestrator.lines import level, line
 from orchestrator.plan import Plan
 
 UrlOf = Callable[[Mapping[str, Any]], str]
@@ -106,7 +106,5 @@ def log_line(trace: str, one: Mapping[str, Any]) -> Shown | None:
     said = line(one)
     if said is None:
         return None
-    bad = one["status"] in (states.FAILED, states.UNKNOWN, states.STUCK)
-    level = "error" if bad else "warning" if one["verb"] in ("retry", "lose", "escalate") else "info"
-    return {"time": iso(one["time"]), "level": level, "step": one["step"], "line": f"[{trace}] {said}", "seq": one["seq"],
+    return {"time": iso(one["time"]), "level": level(one).lower(), "step": one["step"], "line": f"[{trace}] {said}", "seq": one["seq"],
             "fields": {"verb": one["verb"], "attempt": one["attempt"], "worker": one["worker"]}}  # fmt: skip

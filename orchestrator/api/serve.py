@@ -6,7 +6,9 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
+from orchestrator import logs
 from orchestrator.settings import Settings
 
 THREADS = 8
@@ -42,7 +44,21 @@ def options(settings: Settings) -> dict[str, Any]:
         "graceful_timeout": 10,  # seconds that requests under way are given at the end
         "control_socket_disable": True,
         "proc_name": "orchestrator-web",
+        "logger_class": _logger(settings),
     }
+
+
+def _logger(settings: Settings) -> type[Logger]:
+    class OneForm(Logger):  # type: ignore[misc]  # gunicorn has no types
+        """Its lines in the form of all our lines."""
+
+        def setup(self, cfg: Any) -> None:
+            super().setup(cfg)
+            self.error_log.handlers.clear()
+            self.error_log.propagate = True
+            logs.configure(settings)
+
+    return OneForm
 
 
 def run(settings: Settings) -> None:
