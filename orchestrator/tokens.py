@@ -31,7 +31,7 @@ class Tokens:
         """The wait that a token opens; None when it is not one of ours for this step."""
         try:
             value = self._signer(trace, step).unsign(token).decode()
-        except BadSignature:
+        except (BadSignature, UnicodeEncodeError):  # the latter: half of a surrogate pair
             return None
         generation, phase = value[1:].split(".")
         return Wait(trace=trace, step=step, phase="undo" if phase == "undo" else "do", generation=int(generation))
