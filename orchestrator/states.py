@@ -56,12 +56,7 @@ STEP = {
         _step("lose", "RUNNING", RETRYING, "its lease ran out: another leg takes over"),
         _step("fail", "READY RUNNING RETRYING WAITING", FAILED, "it cannot succeed"),
         _step("doubt", "RUNNING RETRYING WAITING", UNKNOWN, "its effect is uncertain and only a person can tell"),
-        _step(
-            "skip",
-            "RUNNING RETRYING WAITING",
-            SKIPPED,
-            "its condition is false, or its time is up and it may be skipped",
-        ),
+        _step("skip", "RUNNING RETRYING WAITING", SKIPPED, "its condition is false, or its `onTimeout` says so"),
         _step("escalate", "RUNNING RETRYING WAITING", READY, "its time is up: a new generation goes to the backup"),
         _step("end", "READY RETRYING WAITING RUNNING", SKIPPED, "its instance has failed or was cancelled"),
         _step("redo", "UNKNOWN", READY, "a person orders the same generation again"),
@@ -80,9 +75,7 @@ INSTANCE = {
         _step("wait", "RUNNING STUCK SUSPENDED", WAITING, "all that is left waits"),
         _step("proceed", "WAITING STUCK SUSPENDED", RUNNING, "something can run again"),
         _step("halt", "RUNNING WAITING COMPENSATING SUSPENDED", STUCK, "only a person can settle what is left"),
-        _step(
-            "fall", "RUNNING WAITING STUCK SUSPENDED", COMPENSATING, "a step failed, time is up, or it was cancelled"
-        ),
+        _step("fall", "RUNNING WAITING STUCK SUSPENDED", COMPENSATING, "a step failed, time is up, or a cancel came"),
         _step("drop", "STUCK SUSPENDED", COMPENSATING, "a person has settled it: the undo goes on"),
         _step("suspend", "RUNNING WAITING COMPENSATING STUCK", SUSPENDED, "an operator holds back new claims"),
         _step("complete", "RUNNING WAITING STUCK SUSPENDED", COMPLETED, "every step has ended well"),
