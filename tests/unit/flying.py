@@ -142,7 +142,7 @@ class Flight:
         return self.apply(lambda instance: attempts.claim(
             instance, step, phase, worker="w1", lease=LEASE, limit=LIMIT, alone=alone))  # fmt: skip
 
-    def land(self, attempt: Attempt, result: Result = DONE) -> bool:
+    def land(self, attempt: Attempt, result: Result = DONE, *, covered: frozenset[str] = frozenset()) -> bool:
         """Record what came of an attempt, as a leg does; false when it is somebody else's by now."""
 
         def verb(instance: Instance) -> bool:
@@ -151,7 +151,7 @@ class Flight:
                 legs.conclude(tower(), instance, row, result)
             return row is not None
 
-        return self.apply(verb)
+        return self.apply(verb, covered=covered)
 
     def run(self, step: str, result: Result = DONE, phase: Phase = "do") -> Attempt:
         """Claim and land."""
