@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from celery.contrib.testing.worker import start_worker
+from celery.worker import state
 
 from orchestrator import bootstrap, engine
 from orchestrator.process import Threads
@@ -21,6 +22,7 @@ from tasks import legs
 
 T = TypeVar("T")
 TENANT = "local"
+WAKE = "tests.wake"  # a task that does nothing
 PATIENCE = 20.0  # seconds before a condition counts as never met; nothing is timed by it
 
 
@@ -28,15 +30,29 @@ PATIENCE = 20.0  # seconds before a condition counts as never met; nothing is ti
 def worker(system: System, *, threads: int = 4) -> Iterator[System]:
     """A Celery worker with its dispatcher, sweep and leases, in threads of this process."""
     legs.register(system.app, system)
+    system.app.task(name=WAKE, shared=False)(_nothing)
     own = Threads(system)
     own.start()
     try:
         with start_worker(system.app, pool="threads", concurrency=threads, perform_ping_check=False,
                           shutdown_timeout=30, loglevel="WARNING"):  # fmt: skip
-            yield system
+            try:
+                yield system
+            finally:
+                _wake_to_stop(system)
     finally:
         system.stopping.set()
         own.stop()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _wake_to_stop(system: System) -> None:
+    """A worker in a thread gets no signal that would interrupt its wait for the broker, ten seconds on RabbitMQ."""
+    state.should_terminate = 0
+    system.app.send_task(WAKE)
 
 
 @contextmanager

@@ -35,9 +35,7 @@ T = TypeVar("T")
 VERSION = text("SELECT version_id FROM instance WHERE id = CAST(:id AS uuid)")
 HOLD = text("SELECT 1 FROM instance WHERE id = CAST(:id AS uuid) FOR UPDATE")
 WAITERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-CLEAR = text(
-    "TRUNCATE definition_version, definition_refused, instance CASCADE; UPDATE test_clock SET ahead = '0'"
-)
+CLEAR = text("TRUNCATE definition_version, definition_refused, instance CASCADE; UPDATE test_clock SET ahead = '0'")
 HELD = 20.0  # seconds after which a held answer is given all the same; nothing is timed by it
 LEASE = 5.0  # seconds
 

@@ -223,7 +223,9 @@ steps:
 
 
 @pytest.mark.parametrize("answer", [LOST_AFTER, LOST_BEFORE, BROKEN])
-def test_a_step_that_failed_without_a_definite_answer_is_undone_as_if_attempted(airport: Airport, answer: Answer) -> None:
+def test_a_step_that_failed_without_a_definite_answer_is_undone_as_if_attempted(
+    airport: Airport, answer: Answer
+) -> None:
     airport.service.always("b", answer)
     instance = airport.fly("""
 id: undone-as-attempted
@@ -265,7 +267,9 @@ steps:
     engine.retry(airport.system, tenant=flights.TENANT, instance_id=instance)
     shown = flights.until(lambda: s if (s := airport.status(instance))["status"] == "COMPLETED" else None, "completion")
     done = airport.service.done(instance)
-    assert [key for key in done if key.startswith(("kept", "q1"))] == ["kept:g1:do", "q1:g1:do"], "what stands is not repeated"
+    assert [key for key in done if key.startswith(("kept", "q1"))] == ["kept:g1:do", "q1:g1:do"], (
+        "what stands is not repeated"
+    )
     assert [key for key in done if key.startswith("p1")] == [
         "p1:g1:do", "p1:g1:undo", "p1:g2:do", "p1:g2:undo", "p1:g3:do",
     ]  # fmt: skip

@@ -130,7 +130,10 @@ def test_a_stored_version_still_runs_after_its_lane_was_taken_out_of_the_service
     tower: Airport, tmp_path: Path
 ) -> None:
     """What is left of it: the step cannot be sent, and is tried again until it is used up."""
-    put(tower, "id: permit\nsteps:\n  - {id: a, service: keyed.a, compensate: keyed.ua}\n  - {id: b, service: far.b, retry: {max: 0}}\n")
+    put(
+        tower,
+        "id: permit\nsteps:\n  - {id: a, service: keyed.a, compensate: keyed.ua}\n  - {id: b, service: far.b, retry: {max: 0}}\n",
+    )
     instance = tower.start("permit")
     services = tmp_path / "fewer.yaml"
     kept = Path(tower.system.settings.services_file).read_text().splitlines()

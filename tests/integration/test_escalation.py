@@ -191,7 +191,9 @@ steps:
     assert len(airport.service.calls("work")) == 3
 
 
-def test_what_the_first_one_may_have_done_is_undone_although_the_backup_has_failed_for_certain(airport: Airport) -> None:
+def test_what_the_first_one_may_have_done_is_undone_although_the_backup_has_failed_for_certain(
+    airport: Airport,
+) -> None:
     airport.service.tell("work", LATER)
     airport.service.tell("deputy", REFUSED)
     instance = airport.fly("""
@@ -231,7 +233,9 @@ steps:
     assert len(airport.service.calls("mayor")) == 2
 
 
-def test_a_deadline_passes_for_a_suspended_instance_too_but_nobody_is_told_before_it_is_resumed(airport: Airport) -> None:
+def test_a_deadline_passes_for_a_suspended_instance_too_but_nobody_is_told_before_it_is_resumed(
+    airport: Airport,
+) -> None:
     instance = waiting(airport, "suspended-deadline", "onTimeout: escalate")
     token = airport.token("ask")
     airport.order(engine.suspend, instance)

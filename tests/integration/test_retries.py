@@ -148,7 +148,9 @@ def until(airport: Airport, step: dict[str, Any]) -> float:
 
 def test_a_retry_that_would_come_after_the_budget_times_out_at_once(airport: Airport) -> None:
     airport.service.always("work", REFUSED)
-    instance = airport.fly(one_step("budget", "keyed", "{max: 9, backoff: 10m, cap: 1h, jitter: false}", "timeout: 25m"))
+    instance = airport.fly(
+        one_step("budget", "keyed", "{max: 9, backoff: 10m, cap: 1h, jitter: false}", "timeout: 25m")
+    )
     airport.step_is(instance, "work", "RETRYING")
     airport.clock.advance(601)
     shown = airport.ended(instance)

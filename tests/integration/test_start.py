@@ -53,7 +53,10 @@ def test_an_instance_is_born_with_its_first_step_and_its_ids(permits: Airport) -
     assert (shown["instanceId"], shown["traceId"]) == (started.instance_id,) * 2
     assert len(started.instance_id) == 32
     assert (shown["workflowId"], shown["version"], shown["businessKey"]) == ("permit", 1, "P-1")
-    assert [(one["seq"], one["step"], one["status"]) for one in shown["history"]] == [(1, None, "RUNNING"), (2, "work", "READY")]
+    assert [(one["seq"], one["step"], one["status"]) for one in shown["history"]] == [
+        (1, None, "RUNNING"),
+        (2, "work", "READY"),
+    ]
 
 
 def test_the_same_key_with_the_same_body_is_the_same_instance(permits: Airport) -> None:
@@ -192,7 +195,9 @@ def test_a_business_key_that_the_payload_does_not_have_is_an_error_of_the_payloa
 
 def test_the_errors_of_a_refused_file_answer_whoever_starts_it(permits: Airport) -> None:
     with permits.system.database.transaction() as connection:
-        problem = Problem(message="unknown key `servce`", file="permit.yaml", line=3, column=5, hint="did you mean `service`?")
+        problem = Problem(
+            message="unknown key `servce`", file="permit.yaml", line=3, column=5, hint="did you mean `service`?"
+        )
         definitions.refuse(connection, flights.TENANT, "permit", "permit.yaml", [problem])
     with pytest.raises(Invalid) as raised:
         start(permits, GOOD)

@@ -145,7 +145,9 @@ def test_the_sweeps_reads_are_served_by_their_indexes(tower: Airport) -> None:
             assert index in plan, plan
 
 
-def test_every_instance_comes_to_its_end_though_its_messages_and_its_worker_are_lost_at_every_step(tower: Airport) -> None:
+def test_every_instance_comes_to_its_end_though_its_messages_and_its_worker_are_lost_at_every_step(
+    tower: Airport,
+) -> None:
     """Each message is claimed by a worker that dies; the sweep and the next one bring it to its end."""
     instance = tower.fly("""
 id: lost-everywhere
@@ -175,4 +177,3 @@ steps:
     assert not tower.service.doubles()
     assert [key for key in tower.service.done(instance) if "undo" in key] == ["y:g1:undo", "a:g1:undo"]
     assert is_gapless(shown)
-

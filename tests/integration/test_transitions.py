@@ -85,7 +85,9 @@ def test_a_row_that_moves_under_somebodys_lock_is_noticed_and_everything_is_roll
         attempts.claim(one, "work", "do", worker="w", lease=5, limit=60)
         if one.header.id == second:
             with tower.system.database.transaction() as connection:
-                connection.execute(text("UPDATE step SET attempt = 7 WHERE instance_id = CAST(:id AS uuid)"), {"id": second})
+                connection.execute(
+                    text("UPDATE step SET attempt = 7 WHERE instance_id = CAST(:id AS uuid)"), {"id": second}
+                )
             before.extend(snapshot(tower))
 
     with pytest.raises(LostRace):
@@ -170,7 +172,9 @@ def test_no_database_transaction_is_open_while_a_lane_is_called(airport: Airport
     release = airport.service.hold("work")
     airport.fly("id: no-transaction\nsteps: [{id: work, service: keyed.work}]")
     airport.service.came("work")
-    open_ones = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+    open_ones = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+    )
     flights.until(lambda: airport.query(open_ones)[0][0] == 0, "no open transaction")
     release.set()
 
@@ -243,7 +247,9 @@ def test_extending_leases_waits_for_nobody(tower: Airport) -> None:
     for instance in ids:
         tower.claim(instance, "work", worker="w")
     with tower.system.database.transaction() as holder:
-        holder.execute(text("SELECT 1 FROM step WHERE instance_id = CAST(:id AS uuid) FOR NO KEY UPDATE"), {"id": ids[0]})
+        holder.execute(
+            text("SELECT 1 FROM step WHERE instance_id = CAST(:id AS uuid) FOR NO KEY UPDATE"), {"id": ids[0]}
+        )
         with tower.system.database.transaction() as connection:
             connection.execute(text("SET LOCAL lock_timeout = '2s'"))
             assert due.extend_leases(connection, worker="w", lease=5) == 1
