@@ -82,7 +82,9 @@ def judge(reply: Reply, trial: Trial, now: datetime, chance: float) -> Verdict:
         return Doubtful(error=error)
     if trial.tries > trial.retry.max or not reply.may_retry:
         return _give_up(trial, error, uncertain)
-    return _again(trial, later(now, max(backoff(trial.retry, trial.tries, chance), reply.retry_after or 0.0)), error, uncertain)
+    return _again(
+        trial, later(now, max(backoff(trial.retry, trial.tries, chance), reply.retry_after or 0.0)), error, uncertain
+    )
 
 
 def _again(trial: Trial, due: datetime, error: str, uncertain: bool) -> Verdict:
