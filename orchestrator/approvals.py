@@ -82,4 +82,3 @@ def settle(instance: Instance, row: Row, *, decision: Decision, by: str | None, 
 
 def _rejection_fails(instance: Instance, row: Row) -> bool:
     return row.phase == "undo" or instance.plan.service(row.step).on_reject == "fail"
-

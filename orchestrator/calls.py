@@ -194,5 +194,3 @@ def _input(step: ServiceStep, context: dict[str, Any], *, is_undo: bool) -> Any:
     if is_undo:
         template = step.compensation.input if step.compensation else None
     return expression.render(template, context) if template else context["payload"]
-
-

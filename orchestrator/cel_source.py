@@ -21,7 +21,9 @@ TOKEN = re.compile(
         |`[^`\n]*`)
       |(?P<name>[A-Za-z_][A-Za-z0-9_]*)
       |(?P<number>(?:\d+\.\d+|\.\d+|\d+)(?:[eE][-+]?\d+)?[A-Za-z0-9]*)
-      |(?P<mark>[\s\S])""", re.VERBOSE)
+      |(?P<mark>[\s\S])""",
+    re.VERBOSE,
+)
 STEP_ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 ROOTS = ("payload", "trace", "tenant")
 
@@ -71,8 +73,11 @@ class _Token:
 
 
 def _tokens(text: str) -> list[_Token]:
-    return [_Token(match.lastgroup or "", match[0], match.start()) for match in TOKEN.finditer(text)
-            if match.lastgroup != "space"]
+    return [
+        _Token(match.lastgroup or "", match[0], match.start())
+        for match in TOKEN.finditer(text)
+        if match.lastgroup != "space"
+    ]
 
 
 def parse(text: str, known: Mapping[str, bool]) -> Source:
@@ -107,14 +112,14 @@ def _reference(source: Source, tokens: list[_Token], at: int, known: Mapping[str
     column, end = here.start + 1, tokens[at + 2].start + len(name)
     if name not in known:
         source.unknown.append((name, column))
-        return here.start, end, source.text[here.start:end]
+        return here.start, end, source.text[here.start : end]
     variable = source.variables.setdefault(name, _variable(name))
     guard = _guard(tokens, at, end)
     if guard is None:
         source.bare.setdefault(name, column)
         return here.start, end, f"steps.{variable}"
     source.guards.add(name)
-    rest = source.text[end:tokens[guard].start].strip()
+    rest = source.text[end : tokens[guard].start].strip()
     asked = f"known.{variable}&&has(steps.{variable}{rest})" if rest else f"known.{variable}"
     return tokens[at - 2].start, tokens[guard].end, f"({asked})"
 
@@ -158,13 +163,13 @@ def split_template(text: str) -> tuple[tuple[str | Source, ...], int | None]:
     plain, offset = "", 0
     while (found := text.find("${", offset)) >= 0:
         if found > offset and text[found - 1] == "$":
-            plain, offset = plain + text[offset:found - 1] + "${", found + 2
+            plain, offset = plain + text[offset : found - 1] + "${", found + 2
             continue
         end = _closing(text, found + 2)
         if end is None:
             return (*pieces, plain + text[offset:]), found
         pieces += [piece for piece in (plain + text[offset:found],) if piece]
-        pieces.append(Source(text=text[found + 2:end]))
+        pieces.append(Source(text=text[found + 2 : end]))
         plain, offset = "", end + 1
     rest = plain + text[offset:]
     return (*pieces, *([rest] if rest or not pieces else [])), None

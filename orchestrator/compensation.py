@@ -43,7 +43,9 @@ def drain(instance: Instance) -> None:
     for row in sorted(instance.rows("do"), key=lambda row: row.done_seq or 0):
         if _has_to_be_undone(instance, row):
             # Its place in the order is where it ended, not where it was put on the list.
-            instance.amend(instance.move(row, "undo", branches_left=0, limit_until=row.limit_until), done_seq=row.done_seq)
+            instance.amend(
+                instance.move(row, "undo", branches_left=0, limit_until=row.limit_until), done_seq=row.done_seq
+            )
     undo_next(instance)
 
 

@@ -39,8 +39,9 @@ PATH = re.compile(r"\s*(payload|trace|tenant|steps\s*\.\s*[A-Za-z][\w-]*)((?:\s*
 CEL_PLACE = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*?)(?=\n \||\nERROR:| \[INVALID_ARGUMENT\]|$)", re.DOTALL)
 
 
-def check(source: str, *, known: Mapping[str, bool], boolean: bool = False,
-          elsewhere: Collection[str] = ()) -> tuple[list[str], tuple[str, ...]]:
+def check(
+    source: str, *, known: Mapping[str, bool], boolean: bool = False, elsewhere: Collection[str] = ()
+) -> tuple[list[str], tuple[str, ...]]:
     """What is wrong with `source` (each text names its column), and the ids of the steps that it names.
 
     `known` has the steps that have completed by then, and whether each may have been skipped:
@@ -55,14 +56,18 @@ def check(source: str, *, known: Mapping[str, bool], boolean: bool = False,
     parsed = parse(source, known)
     problems = [f"column {column}: {message}" for column, message in parsed.problems]
     problems += [_unknown(name, column, known, elsewhere) for name, column in parsed.unknown]
-    problems += [f"column {column}: step `{name}` may be skipped: ask has(steps.{name}.…) first, as in "
-                 f"`has(steps.{name}.result) && steps.{name}.result…`"
-                 for name, column in parsed.unguarded if known[name]]
+    problems += [
+        f"column {column}: step `{name}` may be skipped: ask has(steps.{name}.…) first, as in "
+        f"`has(steps.{name}.result) && steps.{name}.result…`"
+        for name, column in parsed.unguarded
+        if known[name]
+    ]
     return problems or _compile_problems(parsed, boolean), parsed.steps
 
 
-def check_template(value: Json, *, known: Mapping[str, bool],
-                   elsewhere: Collection[str] = ()) -> tuple[list[tuple[tuple[str | int, ...], str]], tuple[str, ...]]:
+def check_template(
+    value: Json, *, known: Mapping[str, bool], elsewhere: Collection[str] = ()
+) -> tuple[list[tuple[tuple[str | int, ...], str]], tuple[str, ...]]:
     """As `check`, for every `${…}` of a JSON value; each problem comes with the path to its text."""
     problems: list[tuple[tuple[str | int, ...], str]] = []
     names: dict[str, None] = {}
@@ -118,8 +123,9 @@ def _render_text(text: str, names: tuple[str, ...], context: Mapping[str, Any]) 
     pieces, _ = split_template(text)
     if len(pieces) == 1 and isinstance(pieces[0], Source):
         return _evaluate(pieces[0].text, names, context)
-    return "".join(_as_text(_evaluate(piece.text, names, context)) if isinstance(piece, Source) else piece
-                   for piece in pieces)
+    return "".join(
+        _as_text(_evaluate(piece.text, names, context)) if isinstance(piece, Source) else piece for piece in pieces
+    )
 
 
 def _as_text(value: Json) -> str:
@@ -138,8 +144,10 @@ def _texts(value: Json, path: tuple[str | int, ...]) -> Iterable[tuple[tuple[str
 
 def _unknown(name: str, column: int, known: Mapping[str, bool], elsewhere: Collection[str]) -> str:
     if name in elsewhere:
-        return (f"column {column}: step `{name}` has not completed by then: it is this step, comes later, "
-                "runs in another branch, or is a block (name a step inside it)")
+        return (
+            f"column {column}: step `{name}` has not completed by then: it is this step, comes later, "
+            "runs in another branch, or is a block (name a step inside it)"
+        )
     near = difflib.get_close_matches(name, known, n=1)
     seen = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known) or 'no step'}"
     return f"column {column}: no step `{name}` has completed by then ({seen})"
@@ -151,14 +159,25 @@ def _unknown(name: str, column: int, known: Mapping[str, bool], elsewhere: Colle
 def _mixed(name: str, apply: Callable[[Any, Any], Any], *extra: list[Any]) -> cel.FunctionDecl:
     """An operator of a whole and a fractional number. The result is `dyn`, so that `… > 74` still type-checks."""
     pairs = [[cel.Type.INT, cel.Type.DOUBLE], [cel.Type.DOUBLE, cel.Type.INT], *extra]
-    return cel.FunctionDecl(name, [
-        cel.Overload(f"{name}_mixed_{number}", return_type=cel.Type.DYN, parameters=pair, impl=apply)
-        for number, pair in enumerate(pairs)])
+    return cel.FunctionDecl(
+        name,
+        [
+            cel.Overload(f"{name}_mixed_{number}", return_type=cel.Type.DYN, parameters=pair, impl=apply)
+            for number, pair in enumerate(pairs)
+        ],
+    )
 
 
-NUMBERS = cel.CelExtension("numbers", [
-    _mixed("_+_", operator.add), _mixed("_-_", operator.sub), _mixed("_*_", operator.mul),
-    _mixed("_/_", operator.truediv), _mixed("_%_", math.fmod, [cel.Type.DOUBLE, cel.Type.DOUBLE])])
+NUMBERS = cel.CelExtension(
+    "numbers",
+    [
+        _mixed("_+_", operator.add),
+        _mixed("_-_", operator.sub),
+        _mixed("_*_", operator.mul),
+        _mixed("_/_", operator.truediv),
+        _mixed("_%_", math.fmod, [cel.Type.DOUBLE, cel.Type.DOUBLE]),
+    ],
+)
 EXTENSIONS = [NUMBERS, ext_math.ExtMath()]
 
 
@@ -247,7 +266,9 @@ def _follow(source: str, keys: list[str], context: Mapping[str, Any]) -> Json:
     for at, key in enumerate(keys):
         if not isinstance(value, Mapping) or key not in value:
             skipped = keys[0] == "steps" and at == 1
-            raise ExpressionError(f"`{source}`: " + (f"step `{key}` was skipped" if skipped else f"there is no `{key}`"))
+            raise ExpressionError(
+                f"`{source}`: " + (f"step `{key}` was skipped" if skipped else f"there is no `{key}`")
+            )
         value = value[key]
     return value
 

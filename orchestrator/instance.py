@@ -243,5 +243,7 @@ def next_generation(row: Row, new: Row) -> dict[str, Any]:
 
 def same_generation(row: Row) -> dict[str, Any]:
     """What `renew` changes when it may have been done: the same key, to whoever had it, and its age still counts."""
-    kept = {name: getattr(row, name) for name in ("generation", "escalated", "uncertain", "uncertain_before", "started_at")}
+    kept = {
+        name: getattr(row, name) for name in ("generation", "escalated", "uncertain", "uncertain_before", "started_at")
+    }
     return next_generation(row, row) | kept | {"clears": False}

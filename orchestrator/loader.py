@@ -35,15 +35,22 @@ from orchestrator.sequences import neighbours, together, written_ids
 from orchestrator.text import LIMIT, Composed, Path, compose
 
 MAX_NESTING = 8  # branches within branches
-SERVICE_KEYS = frozenset({"service", "input", "compensate", "retry", "timeout", "onTimeout", "escalate", "pause",
-                          "onReject"})
+SERVICE_KEYS = frozenset(
+    {"service", "input", "compensate", "retry", "timeout", "onTimeout", "escalate", "pause", "onReject"}
+)
 NO_ID = "unnamed"  # of a step whose id cannot be read: it is reported, and the rest is checked
 
 Known: TypeAlias = dict[str, bool]  # step id → may it have been skipped?
 
 
-def load(text: str, *, file: str | None = None, lanes: Mapping[str, Lane] | None = None, limit: int = LIMIT,
-         strict: bool = True) -> Definition:
+def load(
+    text: str,
+    *,
+    file: str | None = None,
+    lanes: Mapping[str, Lane] | None = None,
+    limit: int = LIMIT,
+    strict: bool = True,
+) -> Definition:
     """Read a definition. Raises Invalid with every problem of the text; `limit` is in bytes.
 
     `lanes` says what a bare `service: lane` calls, and who a step is escalated to. A worker that reads
@@ -91,9 +98,14 @@ class _Reading:
         self._collect_ids(items if isinstance(items, list) else [], ("steps",))
         steps = self._sequence(items, ("steps",), {}, 0)[0] if isinstance(items, list) else ()
         return Definition(
-            id=written.id, steps=steps, title=written.title, input=written.input, deadline=written.deadline,
+            id=written.id,
+            steps=steps,
+            title=written.title,
+            input=written.input,
+            deadline=written.deadline,
             business_key=self._expression(written.business_key, ("businessKey",), {}),
-            compensate_on=written.compensate_on)
+            compensate_on=written.compensate_on,
+        )
 
     def _input_schema(self, written: WrittenDefinition) -> None:
         for path, message in input_schema.problems(written.input or {}):
@@ -103,8 +115,11 @@ class _Reading:
         for step_id, at in written_ids(items, path):
             if step_id in self.ids:
                 line, _ = self.composed.where(self.ids[step_id])
-                self.report(at, f"duplicate step id `{step_id}`", f"the first one stands on line {line}; ids are unique "
-                                                                  "in the whole workflow, branches included")
+                self.report(
+                    at,
+                    f"duplicate step id `{step_id}`",
+                    f"the first one stands on line {line}; ids are unique in the whole workflow, branches included",
+                )
             self.ids.setdefault(step_id, at)
 
     # --- sequences and blocks ---------------------------------------------------------------------
@@ -135,8 +150,9 @@ class _Reading:
         step = self._service(written, data, path, known)
         return step, {step.id: _may_be_skipped(step)} if step.id in self.ids else {}
 
-    def _branches(self, written: WrittenStep, data: dict[str, Any], path: Path, known: Known,
-                  depth: int) -> tuple[Step, Known]:
+    def _branches(
+        self, written: WrittenStep, data: dict[str, Any], path: Path, known: Known, depth: int
+    ) -> tuple[Step, Known]:
         for key in SERVICE_KEYS & set(data):
             self.report((*path, key), f"`{key}` does not go with `branches`", "put it on a step inside", at_key=True)
         when = self._when(written, path, known)
@@ -169,23 +185,35 @@ class _Reading:
         on_timeout = written.on_timeout or TimeoutAction()
         self._check_decide(on_timeout, written, (*path, "onTimeout"))
         return ServiceStep(
-            id=written.id, title=written.title, when=self._when(written, path, known), operation=operation,
+            id=written.id,
+            title=written.title,
+            when=self._when(written, path, known),
+            operation=operation,
             input=self._template(written.input, "input" in data, (*path, "input"), known),
-            compensation=self._compensation(written, path, known), retry=retry, timeout=written.timeout,
-            on_timeout=on_timeout, escalation=self._escalation(written, operation, path), pause=written.pause,
-            on_reject=written.on_reject or "fail")
+            compensation=self._compensation(written, path, known),
+            retry=retry,
+            timeout=written.timeout,
+            on_timeout=on_timeout,
+            escalation=self._escalation(written, operation, path),
+            pause=written.pause,
+            on_reject=written.on_reject or "fail",
+        )
 
     def _check_keys(self, data: dict[str, Any], path: Path) -> None:
         """What one key asks of the others. It looks at what was written: a key with a problem is there, too."""
         if not set(data) & {"service", "branches"} and data.get("pause") is not True and not self._has_unread(data):
-            self.report(path, "a step needs `service`, `pause: true` or `branches`", "say which lane.operation it calls")
+            self.report(
+                path, "a step needs `service`, `pause: true` or `branches`", "say which lane.operation it calls"
+            )
         if "service" not in data and data.get("pause") is True:
             for key in sorted(set(data) & {"input", "compensate", "retry"}):
                 self.report((*path, key), f"`{key}` needs a `service`", "this step calls none", at_key=True)
         if "onReject" in data and data.get("pause") is not True:
             self.report((*path, "onReject"), "`onReject` needs `pause: true`", at_key=True)
         if "onTimeout" in data and "timeout" not in data:
-            self.report((*path, "onTimeout"), "`onTimeout` needs a `timeout`", "add one, as in timeout: 48h", at_key=True)
+            self.report(
+                (*path, "onTimeout"), "`onTimeout` needs a `timeout`", "add one, as in timeout: 48h", at_key=True
+            )
         if "escalate" in data and data.get("onTimeout") != "escalate":
             self.report((*path, "escalate"), "`escalate` has no effect here", "add onTimeout: escalate", at_key=True)
 
@@ -209,7 +237,9 @@ class _Reading:
         return Compensation(
             operation=self._operation(undo.service, written.id, (*path, "service")),
             input=self._template(undo.input, given, (*path, "input"), known),
-            retry=_retry(undo.retry) if undo.retry else None, timeout=undo.timeout)
+            retry=_retry(undo.retry) if undo.retry else None,
+            timeout=undo.timeout,
+        )
 
     def _escalation(self, written: WrittenStep, operation: Operation | None, path: Path) -> Escalation | None:
         if written.on_timeout is None or written.on_timeout.kind != "escalate":
@@ -222,7 +252,9 @@ class _Reading:
         if escalate and escalate.on_timeout and "timeout" not in self.composed.data_at(at):
             self.report((*at, "onTimeout"), "`onTimeout` needs a `timeout`", "add one beside it", at_key=True)
         target = self._target(written, operation, path)
-        return Escalation(to=target, timeout=escalate.timeout if escalate else None, on_timeout=action) if target else None
+        return (
+            Escalation(to=target, timeout=escalate.timeout if escalate else None, on_timeout=action) if target else None
+        )
 
     def _target(self, written: WrittenStep, operation: Operation | None, path: Path) -> Operation | None:
         if written.escalate and written.escalate.to:
@@ -232,16 +264,23 @@ class _Reading:
             return self._operation(lane.backup, written.id, (*path, "service"))
         if "to" not in (self.composed.data_at((*path, "escalate")) or {}):
             whose = f"lane `{operation.lane}` has no `backup`" if operation else "the step has no lane"
-            self.report((*path, "onTimeout"), f"there is nobody to escalate to: {whose}",
-                        "add escalate: {to: lane.operation}, or give the lane a backup in the services file")
+            self.report(
+                (*path, "onTimeout"),
+                f"there is nobody to escalate to: {whose}",
+                "add escalate: {to: lane.operation}, or give the lane a backup in the services file",
+            )
         return None
 
     def _operation(self, text: str, step_id: str, path: Path) -> Operation:
         name, _, operation = text.partition(".")
         lane = self.lanes.get(name)
         if lane is None and self.strict:
-            self.report(path, f"unknown service lane `{name}`", shape.nearest(name, self.lanes)
-                        or f"lanes are registered in the services file; known: {', '.join(self.lanes) or 'none'}")
+            self.report(
+                path,
+                f"unknown service lane `{name}`",
+                shape.nearest(name, self.lanes)
+                or f"lanes are registered in the services file; known: {', '.join(self.lanes) or 'none'}",
+            )
         return Operation(lane=name, name=operation or (lane.operation if lane else None) or step_id)
 
     # --- expressions ------------------------------------------------------------------------------

@@ -84,7 +84,9 @@ def _undo_again(instance: Instance, step: str) -> None:
 
 def _redo(instance: Instance, row: Row) -> None:
     if instance.is_falling and row.phase == "do":  # it could never be claimed
-        raise _conflict(instance, f"is being undone, so {row.step} cannot be tried again: say whether it has succeeded or failed")
+        raise _conflict(
+            instance, f"is being undone, so {row.step} cannot be tried again: say whether it has succeeded or failed"
+        )
     # Who orders it knows that it may be done twice: the age of the key, which would forbid it, counts from now.
     instance.move(row, "redo", losses=0, tries=0, due_at=None, published_at=None, alone=True, budget_until=None,
                   started_at=None)  # fmt: skip

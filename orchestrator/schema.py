@@ -18,8 +18,9 @@ WORKFLOW_ID = re.compile(r"[a-z0-9-]{1,100}")
 STEP_ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")
 OPERATION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Za-z0-9_-]*)?")
 ACTIONS = ("escalate", "fail", "skip", "retry")
-LATER_KEYS = frozenset({"switch", "forEach", "as", "maxConcurrency", "repeat", "wait", "workflow", "end", "fail",
-                        "onError", "steps"})  # of a step; DESIGN knows them, this version does not
+LATER_KEYS = frozenset(
+    {"switch", "forEach", "as", "maxConcurrency", "repeat", "wait", "workflow", "end", "fail", "onError", "steps"}
+)  # of a step; DESIGN knows them, this version does not
 
 
 def _workflow_id(text: str) -> str:
@@ -58,23 +59,33 @@ def _spelled_out(value: Any) -> Any:
     return {"service": value} if isinstance(value, str) else value
 
 
-ACTION_SCHEMA: dict[str, Any] = {"anyOf": [{"enum": list(ACTIONS)}, {
-    "type": "object", "properties": {"decide": {"enum": ["approved", "rejected"]}},
-    "required": ["decide"], "additionalProperties": False}]}
+ACTION_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"enum": list(ACTIONS)},
+        {
+            "type": "object",
+            "properties": {"decide": {"enum": ["approved", "rejected"]}},
+            "required": ["decide"],
+            "additionalProperties": False,
+        },
+    ]
+}
 
 WorkflowId = Annotated[str, AfterValidator(_workflow_id), Field(json_schema_extra={"pattern": "^[a-z0-9-]{1,100}$"})]
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": "^[A-Za-z][A-Za-z0-9_-]{0,99}$"})]
 OperationText = Annotated[str, AfterValidator(_operation)]
 Duration = Annotated[float, PlainValidator(_duration, json_schema_input_type=str)]
-Action = Annotated[TimeoutAction, PlainValidator(_action, json_schema_input_type=Any),
-                   Field(json_schema_extra=ACTION_SCHEMA)]
+Action = Annotated[
+    TimeoutAction, PlainValidator(_action, json_schema_input_type=Any), Field(json_schema_extra=ACTION_SCHEMA)
+]
 
 
 class Written(BaseModel):
     """Keys in camelCase, none but these, no silent conversions ("5" is no number)."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, frozen=True,
-                              arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, alias_generator=to_camel, frozen=True, arbitrary_types_allowed=True
+    )
 
 
 class WrittenRetry(Written):
@@ -106,8 +117,10 @@ class WrittenStep(Written):
     parallel: bool = False
     service: OperationText | None = None
     input: Any = None
-    compensate: Annotated[WrittenCompensation,
-                          BeforeValidator(_spelled_out, json_schema_input_type=str | WrittenCompensation)] | None = None
+    compensate: (
+        Annotated[WrittenCompensation, BeforeValidator(_spelled_out, json_schema_input_type=str | WrittenCompensation)]
+        | None
+    ) = None
     retry: WrittenRetry | None = None
     timeout: Duration | None = None
     on_timeout: Action | None = None

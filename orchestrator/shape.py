@@ -15,12 +15,21 @@ from orchestrator.text import Composed, Path
 
 Model = TypeVar("Model", bound=Written)
 
-KINDS = {"string_type": "text", "bool_type": "true or false", "int_type": "a whole number", "float_type": "a number",
-         "list_type": "a list", "dict_type": "a mapping", "model_type": "a mapping", "model_attributes_type": "a mapping"}
+KINDS = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
 
 
-def read(model: type[Model], data: Any, path: Path, composed: Composed,
-         stand_in: Mapping[str, Any]) -> tuple[Model | None, list[Problem]]:
+def read(
+    model: type[Model], data: Any, path: Path, composed: Composed, stand_in: Mapping[str, Any]
+) -> tuple[Model | None, list[Problem]]:
     """`data` as `model`, and what is wrong with it.
 
     Keys with a problem are left out of the model, so that the rest is still checked; required ones
@@ -34,7 +43,9 @@ def read(model: type[Model], data: Any, path: Path, composed: Composed,
     try:
         return model.model_validate(given), problems
     except ValidationError as error:
-        found = [detail for detail in error.errors() if not (detail["type"] == "missing" and detail["loc"][-1] in empty)]
+        found = [
+            detail for detail in error.errors() if not (detail["type"] == "missing" and detail["loc"][-1] in empty)
+        ]
         problems += [_problem(model, detail, path, composed) for detail in found]
     bad = {str(detail["loc"][0]) for detail in found if detail["loc"]}
     rest = {key: value for key, value in given.items() if key not in bad}
@@ -67,8 +78,9 @@ def _problem(model: type[Written], detail: ErrorDetails, path: Path, composed: C
 
 def _unknown(model: type[Written], loc: tuple[Any, ...], key: str, at: Path, composed: Composed) -> Problem:
     if model is WrittenStep and len(loc) == 1 and key in LATER_KEYS:
-        return composed.problem(at, f"`{key}` is not supported yet", "this version has service, pause and branches",
-                                at_key=True)
+        return composed.problem(
+            at, f"`{key}` is not supported yet", "this version has service, pause and branches", at_key=True
+        )
     allowed = _keys(model, loc[:-1])
     hint = nearest(key, allowed) or f"possible here: {', '.join(allowed)}"
     return composed.problem(at, f"unknown key `{key}`", hint, at_key=True)
@@ -110,5 +122,8 @@ def _kind(value: Any) -> str:
 
 
 def _missing_hint(key: str) -> str | None:
-    return {"id": "every workflow and every step has an id", "steps": "a workflow is a list of steps",
-            "service": "say which lane.operation is called"}.get(key)
+    return {
+        "id": "every workflow and every step has an id",
+        "steps": "a workflow is a list of steps",
+        "service": "say which lane.operation is called",
+    }.get(key)

@@ -30,8 +30,19 @@ SEXAGESIMAL = re.compile(r"[-+]?\d+(?::[0-5]?\d)+(?:\.\d*)?")
 NOT_FINITE = re.compile(r"[-+]?\.inf|\.nan", re.IGNORECASE)
 INT = re.compile(r"[-+]?\d+")
 FLOAT = re.compile(r"[-+]?(?:\.\d+|\d+(?:\.\d*)?)(?:[eE][-+]?\d+)?")
-WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None,
-                         "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+WORDS: dict[str, Any] = {
+    "": None,
+    "~": None,
+    "null": None,
+    "Null": None,
+    "NULL": None,
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +88,12 @@ def compose(text: str, *, file: str | None = None, limit: int = LIMIT) -> Compos
     else:
         data, values, keys, problems = _Yaml(text).compose()
     if problems:
-        raise Invalid([Problem(message=message, file=file, line=position[0], column=position[1], hint=hint)
-                       for position, message, hint in sorted(problems, key=lambda problem: problem[0])])
+        raise Invalid(
+            [
+                Problem(message=message, file=file, line=position[0], column=position[1], hint=hint)
+                for position, message, hint in sorted(problems, key=lambda problem: problem[0])
+            ]
+        )
     return Composed(data=data, file=file, values=values, keys=keys)
 
 
@@ -90,8 +105,17 @@ def _check_size(text: str, file: str | None, limit: int) -> None:
         problem = Problem(message="half of a surrogate pair is not a character", file=file, line=line, column=column)
         raise Invalid([problem]) from error
     if size > limit:
-        raise Invalid([Problem(message=f"the text has {size} bytes; at most {limit} are read", file=file,
-                               line=1, column=1, hint="split it into several workflows")])
+        raise Invalid(
+            [
+                Problem(
+                    message=f"the text has {size} bytes; at most {limit} are read",
+                    file=file,
+                    line=1,
+                    column=1,
+                    hint="split it into several workflows",
+                )
+            ]
+        )
 
 
 class _Yaml:
@@ -207,7 +231,9 @@ class _Yaml:
         if isinstance(event, yaml.AliasEvent):
             self._add(_at(event), f"aliases (`*{event.anchor}`) are not allowed", "write the value out")
         elif event.anchor is not None:
-            self._add(_at(event), f"anchors (`&{event.anchor}`) are not allowed", "write the value out where it is used")
+            self._add(
+                _at(event), f"anchors (`&{event.anchor}`) are not allowed", "write the value out where it is used"
+            )
         if getattr(event, "tag", None) is not None:
             self._add(_at(event), f"tags (`{event.tag}`) are not allowed", "remove the tag")
 
@@ -232,8 +258,11 @@ class _Yaml:
                 found = True
                 more = re.split(r"\s+(?=\w+:\s)", match[4].strip())
                 form = ", ".join([f"{match[2]}: {match[3]}", *more])
-                self._add((number, match.start(4) + 1), f"`{more[0].split(':')[0]}` must stand on a line of its own",
-                          f"write each key on its own line, under `{match[2]}`, or on one line as - {{{form}}}")
+                self._add(
+                    (number, match.start(4) + 1),
+                    f"`{more[0].split(':')[0]}` must stand on a line of its own",
+                    f"write each key on its own line, under `{match[2]}`, or on one line as - {{{form}}}",
+                )
         return found
 
     def _add(self, at: Position, message: str, hint: str | None) -> None:

@@ -36,8 +36,9 @@ def position(text: str, offset: int) -> Position:
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
 
 
-def compose(text: str, *, max_depth: int, max_nodes: int) -> tuple[Any, dict[Path, Position], dict[Path, Position],
-                                                                    list[Found]]:
+def compose(
+    text: str, *, max_depth: int, max_nodes: int
+) -> tuple[Any, dict[Path, Position], dict[Path, Position], list[Found]]:
     """The data, where values and keys stand, and what is wrong (a syntax error ends the reading)."""
     reader = _Json(text, max_depth, max_nodes)
     data = None
@@ -77,7 +78,7 @@ class _Json:
     def peek(self) -> str:
         """The next character that is not space; nothing at the end."""
         self.offset = SPACE.match(self.text, self.offset).end()  # type: ignore[union-attr]  # it matches nothing, too
-        return self.text[self.offset:self.offset + 1]
+        return self.text[self.offset : self.offset + 1]
 
     def value(self, path: Path) -> Any:
         first = self.peek()
@@ -131,7 +132,7 @@ class _Json:
         return value
 
     def unexpected(self) -> tuple[str, int, str | None]:
-        character = self.text[self.offset:self.offset + 1]
+        character = self.text[self.offset : self.offset + 1]
         if not character:
             return "the text ends too early", self.offset, "a bracket or a quote is not closed"
         hint = "remove the comma before it" if character in "]}" else 'text stands in double quotes: "…"'

@@ -15,7 +15,9 @@ USUAL_FEE = 75  # dollars; what a renewal costs where the input names no amount
 LARGEST = Decimal(1_000_000)
 KEY = re.compile(r"(?P<charge>.+):g(?P<generation>\d+):(?:do|undo)")
 
-LEDGER = Ledger(name="ach", schema="""
+LEDGER = Ledger(
+    name="ach",
+    schema="""
 CREATE TABLE entries (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   kind TEXT NOT NULL CHECK (kind IN ('charge', 'refund')),
@@ -30,7 +32,8 @@ CREATE INDEX entries_charge ON entries (tenant, charge);
 CREATE TABLE voids (tenant TEXT, charge TEXT, generation INTEGER, PRIMARY KEY (tenant, charge));
 CREATE TRIGGER entries_stay BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER entries_last BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END;
-""")
+""",
+)
 
 
 def charge(call: Call) -> Any:
@@ -68,24 +71,31 @@ def _parts(key: str) -> tuple[str, int]:
 
 def _charge(db: sqlite3.Connection, call: Call, cents: int) -> Any:
     name, generation = _parts(call.key)
-    void = db.execute("SELECT 1 FROM voids WHERE tenant = ? AND charge = ? AND generation >= ?",
-                      (call.tenant, name, generation)).fetchone()
+    void = db.execute(
+        "SELECT 1 FROM voids WHERE tenant = ? AND charge = ? AND generation >= ?", (call.tenant, name, generation)
+    ).fetchone()
     if void:
         raise Rejected("this charge was refunded before it arrived: it will not be made")
-    entry = db.execute("INSERT INTO entries (kind, tenant, trace, charge, cents) VALUES ('charge', ?, ?, ?, ?)",
-                       (call.tenant, call.trace, name, cents)).lastrowid
+    entry = db.execute(
+        "INSERT INTO entries (kind, tenant, trace, charge, cents) VALUES ('charge', ?, ?, ?, ?)",
+        (call.tenant, call.trace, name, cents),
+    ).lastrowid
     return {"result": {"charge": f"ch-{entry}", **_money(cents)}}
 
 
 def _refund(db: sqlite3.Connection, call: Call) -> Any:
     name, generation = _parts(call.key)
-    db.execute("INSERT INTO voids VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
-               "SET generation = max(generation, excluded.generation)", (call.tenant, name, generation))
+    db.execute(
+        "INSERT INTO voids VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
+        "SET generation = max(generation, excluded.generation)",
+        (call.tenant, name, generation),
+    )
     owed = _owed(db, call, name)
     for row in owed:
-        db.execute("INSERT INTO entries (kind, tenant, trace, charge, cents, refunds) "
-                   "VALUES ('refund', ?, ?, ?, ?, ?)",
-                   (call.tenant, call.trace, row["charge"], row["cents"], row["id"]))
+        db.execute(
+            "INSERT INTO entries (kind, tenant, trace, charge, cents, refunds) VALUES ('refund', ?, ?, ?, ?, ?)",
+            (call.tenant, call.trace, row["charge"], row["cents"], row["id"]),
+        )
     return {"result": {"refunded": [f"ch-{row['id']}" for row in owed], **_money(sum(row["cents"] for row in owed))}}
 
 
@@ -95,7 +105,8 @@ def _owed(db: sqlite3.Connection, call: Call, name: str) -> list[Row]:
     return db.execute(
         "SELECT * FROM entries c WHERE kind = 'charge' AND tenant = ? AND (charge = ? OR 'ch-' || id = ?) "
         "AND NOT EXISTS (SELECT 1 FROM entries r WHERE r.refunds = c.id) ORDER BY id",
-        (call.tenant, name, receipt)).fetchall()
+        (call.tenant, name, receipt),
+    ).fetchall()
 
 
 def _money(cents: int) -> dict[str, Any]:

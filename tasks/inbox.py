@@ -13,7 +13,12 @@ def put(call: Call, officer: str) -> None:
     """Put the call into an officer's inbox, once per key: {trace, step, callbackUrl, payload, input}."""
     if not call.callback_url:
         raise Rejected(f"{officer} has no way to answer: the call carries no callback URL")
-    paper = {"trace": call.trace, "step": call.step, "callbackUrl": call.callback_url,
-             "payload": call.payload, "input": call.input}
+    paper = {
+        "trace": call.trace,
+        "step": call.step,
+        "callbackUrl": call.callback_url,
+        "payload": call.payload,
+        "input": call.input,
+    }
     place = folder("inbox", call.tenant, officer)
     write_once(place / f"{plain(call.key)}.json", json.dumps(paper, indent=2) + "\n")

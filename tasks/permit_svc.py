@@ -12,7 +12,9 @@ from tasks.ledger import Ledger, member
 
 ISSUED = re.compile(r"P-[1-9]\d{0,5}")
 
-REGISTER = Ledger(name="permits", schema="""
+REGISTER = Ledger(
+    name="permits",
+    schema="""
 CREATE TABLE permits (
   tenant TEXT NOT NULL,
   number TEXT NOT NULL,
@@ -25,7 +27,8 @@ CREATE TABLE revoked (number TEXT PRIMARY KEY, reason TEXT NOT NULL);
 INSERT INTO revoked VALUES
   ('P-1313', 'rented to more guests than the permit allows'),
   ('P-6660', 'no insurance since 2022');
-""")
+""",
+)
 
 
 def update(call: Call) -> Any:
@@ -47,5 +50,6 @@ def _renew(db: sqlite3.Connection, call: Call, number: str) -> Any:
         "INSERT INTO permits (tenant, number, holder, renewals, expires) VALUES (?, ?, ?, 1, date('now', '+1 year')) "
         "ON CONFLICT DO UPDATE SET renewals = renewals + 1, expires = date(expires, '+1 year'), "
         "holder = coalesce(excluded.holder, holder) RETURNING renewals, expires",
-        (call.tenant, number, holder if isinstance(holder, str) else None)).fetchone()
+        (call.tenant, number, holder if isinstance(holder, str) else None),
+    ).fetchone()
     return {"result": {"permitNo": number, "renewals": row["renewals"], "expires": row["expires"]}}

@@ -73,15 +73,21 @@ def ask(connections: Connections, lane: Lane, call: Call) -> Reply:
 
 def _url(lane: Lane, *parts: str) -> str:
     """Only configuration says where to: what a definition adds is quoted into single path segments."""
-    quoted = "/".join(quote(part, safe="").replace(".", "%2E") if set(part) == {"."} else quote(part, safe="")
-                      for part in parts)
+    quoted = "/".join(
+        quote(part, safe="").replace(".", "%2E") if set(part) == {"."} else quote(part, safe="") for part in parts
+    )
     return f"{lane.url}/{quoted}"
 
 
 def _body(call: Call) -> bytes:
     """The same bytes at every attempt of a generation: nothing of the attempt is in them."""
-    content = {"trace": call.trace, "step": call.step, "payload": call.payload, "input": call.input,
-               "callbackUrl": call.callback_url}
+    content = {
+        "trace": call.trace,
+        "step": call.step,
+        "payload": call.payload,
+        "input": call.input,
+        "callbackUrl": call.callback_url,
+    }
     if call.undo:
         content["result"] = call.result
     return json.dumps(content, allow_nan=False).encode()
@@ -117,7 +123,8 @@ def _exchange(connections: Connections, request: Request, deadline: Deadline, *,
 
 def _not_connected(error: Exception, url: str) -> Reply:
     refused = isinstance(error, ConnectionRefusedError) or (
-        isinstance(error, NewConnectionError) and isinstance(error.__cause__, ConnectionRefusedError))
+        isinstance(error, NewConnectionError) and isinstance(error.__cause__, ConnectionRefusedError)
+    )
     text = f"no connection to {urlsplit(url).netloc}: {body.described(error.__cause__ or error)}"
     return Reply(outcome="refused" if refused else "not_sent", error=text)
 
@@ -180,8 +187,9 @@ def _succeeded(answer: Answer) -> Reply:
 
 def _redirect_text(answer: Answer) -> str:
     to = answer.headers.get("Location", "an address that it does not name")
-    return body.printable(f"HTTP {answer.status} to {to}: redirects are not followed; "
-                          "put the final address into the lane's `url`")
+    return body.printable(
+        f"HTTP {answer.status} to {to}: redirects are not followed; put the final address into the lane's `url`"
+    )
 
 
 def _error_text(answer: Answer) -> str:
@@ -223,4 +231,3 @@ def _http_date(text: str) -> datetime | None:
     except (ValueError, IndexError, OverflowError):
         return None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-

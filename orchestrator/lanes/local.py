@@ -68,8 +68,11 @@ def _done(output: Any) -> Reply:
         return Reply(outcome="done", output=body.written(output))
     except body.Unreadable as error:
         # Done, but nobody can say what came of it; the same code would answer the same again.
-        return Reply(outcome="uncertain", may_retry=False,
-                     error=f"{error}; the operation was carried out: make it return plain JSON")
+        return Reply(
+            outcome="uncertain",
+            may_retry=False,
+            error=f"{error}; the operation was carried out: make it return plain JSON",
+        )
 
 
 def find(lane: Lane, name: str) -> LocalOperation:

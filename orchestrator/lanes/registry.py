@@ -125,8 +125,11 @@ class _Reading:
     def _services(self) -> dict[str, Any]:
         data = self._composed.data
         if not isinstance(data, dict) or not isinstance(data.get("services"), dict):
-            self.problem((), "the file must hold a mapping `services` of lanes",
-                         "services: {fileSvc: {transport: local, module: tasks.file_svc}}")
+            self.problem(
+                (),
+                "the file must hold a mapping `services` of lanes",
+                "services: {fileSvc: {transport: local, module: tasks.file_svc}}",
+            )
             return {}
         self._unknown((), set(data), ("services",))
         return dict(data["services"])
@@ -135,8 +138,7 @@ class _Reading:
         path = ("services", name)
         before = len(self.problems)
         if not LANE_NAME.fullmatch(name):
-            self.problem(path, f"`{name}` is not a lane name", "letters, digits, - and _, a letter first",
-                         at_key=True)
+            self.problem(path, f"`{name}` is not a lane name", "letters, digits, - and _, a letter first", at_key=True)
         if not isinstance(given, dict):
             self.problem(path, f"lane `{name}` must be a mapping", "{transport: local, module: …}")
             return None
@@ -152,8 +154,11 @@ class _Reading:
         fields = COMMON | TRANSPORTS[transport]
         self._unknown(path, set(given), (*fields, "transport"))
         self._missing(path, name, given)
-        values = {FIELD_NAMES.get(key, key): self._value((*path, key), fields[key], value)
-                  for key, value in given.items() if key in fields}
+        values = {
+            FIELD_NAMES.get(key, key): self._value((*path, key), fields[key], value)
+            for key, value in given.items()
+            if key in fields
+        }
         self._check_idempotency(path, given)
         return {"transport": transport, **values}
 
@@ -161,8 +166,9 @@ class _Reading:
         if transport is None:
             self.problem(path, "the lane needs a `transport`", "local or http", at_key=True)
         elif transport in LATER_TRANSPORTS:
-            self.problem((*path, "transport"), f"transport `{transport}` is not available in this version",
-                         "use local or http")
+            self.problem(
+                (*path, "transport"), f"transport `{transport}` is not available in this version", "use local or http"
+            )
         else:
             self.problem((*path, "transport"), f"unknown transport `{transport}`", _near(transport, TRANSPORTS))
 
@@ -170,8 +176,7 @@ class _Reading:
         known = tuple(known)
         for key in sorted(given - set(known)):
             if key in LATER_KEYS:
-                self.problem((*path, key), f"`{key}` is not available in this version", "take it out",
-                             at_key=True)
+                self.problem((*path, key), f"`{key}` is not available in this version", "take it out", at_key=True)
             else:
                 self.problem((*path, key), f"unknown key `{key}`", _near(key, known), at_key=True)
 
@@ -180,9 +185,13 @@ class _Reading:
         if needed not in given:
             self.problem(path, f"lane `{name}` needs a `{needed}`", at_key=True)
         if given["transport"] == "http" and "idempotency" not in given:
-            self.problem(path, f"lane `{name}` must say its `idempotency`: HTTP lanes must say which",
-                         "key: it honours Idempotency-Key; query: it can be asked for a key; safe: it has no effect; "
-                         "none: it can do neither", at_key=True)
+            self.problem(
+                path,
+                f"lane `{name}` must say its `idempotency`: HTTP lanes must say which",
+                "key: it honours Idempotency-Key; query: it can be asked for a key; safe: it has no effect; "
+                "none: it can do neither",
+                at_key=True,
+            )
 
     def _check_idempotency(self, path: tuple[str, ...], given: dict[str, Any]) -> None:
         idempotency = given.get("idempotency", "key")

@@ -25,7 +25,9 @@ NEWEST = text(
     " AND (CAST(:version AS int) IS NULL OR version = :version) ORDER BY version DESC LIMIT 1"
 )
 BY_ID = text("SELECT text FROM definition_version WHERE id = CAST(:id AS uuid)")
-VERSIONS = text("SELECT version FROM definition_version WHERE tenant = :tenant AND workflow_id = :workflow_id ORDER BY 1")
+VERSIONS = text(
+    "SELECT version FROM definition_version WHERE tenant = :tenant AND workflow_id = :workflow_id ORDER BY 1"
+)
 INSERT = text(
     "INSERT INTO definition_version (id, tenant, workflow_id, version, title, text)"
     " VALUES (CAST(:id AS uuid), :tenant, :workflow_id, :version, :title, :text)"

@@ -62,7 +62,9 @@ TYPES = {
     "done_seq": "int", "output": "jsonb", "from_attempt": "int", "writes_output": "bool", "clears": "bool", "id": "uuid", "version": "int",
     "history_seq": "int", "from_seq": "int", "life": "int", "seq": "int", "time": "timestamptz",
 }  # fmt: skip
-TYPES |= {field.name: "timestamptz" for field in (*fields(Row), *fields(Header)) if field.name.endswith(("_at", "_until"))}
+TYPES |= {
+    field.name: "timestamptz" for field in (*fields(Row), *fields(Header)) if field.name.endswith(("_at", "_until"))
+}
 
 
 def _record(parameter: str, columns: Sequence[str]) -> str:
@@ -73,7 +75,17 @@ def _record(parameter: str, columns: Sequence[str]) -> str:
 
 STEP_KEY = ("instance_id", "step", "phase")
 STEP_SET = tuple(name for name in ROW_COLUMNS if name not in ("step", "phase", "order"))
-STEP_TOLD = ("instance_id", "tenant", "version_id", *ROW_COLUMNS, *sorted(WRITE_ONLY), "from_state", "from_attempt", "writes_output", "clears")
+STEP_TOLD = (
+    "instance_id",
+    "tenant",
+    "version_id",
+    *ROW_COLUMNS,
+    *sorted(WRITE_ONLY),
+    "from_state",
+    "from_attempt",
+    "writes_output",
+    "clears",
+)
 HEADER_SET = ("status", "reason", "outcome", "cause", "history_seq", "life", "deadline_at", "suspended_at",
               "cancel_requested_at", "ended_at")  # fmt: skip
 ENTRY_COLUMNS = ("instance_id", "tenant", "time", *(field.name for field in fields(Entry)))
@@ -172,7 +184,9 @@ def lock(
         return []
     rows, now = _rows(connection, [header.id for header in headers])
     return [
-        Instance(header, rows.get(header.id, ()), plan_of(header.version_id, connection), now, covered=covered, worker=worker)
+        Instance(
+            header, rows.get(header.id, ()), plan_of(header.version_id, connection), now, covered=covered, worker=worker
+        )
         for header in headers
     ]
 

@@ -80,7 +80,9 @@ class Service:
                     head += header
                 headers = BytesParser().parsebytes(head)
                 content = reader.read(int(headers.get("Content-Length", "0")))
-                self.seen.append(Seen(line=line.decode("latin-1").strip(), headers=headers, content=content, connection=number))
+                self.seen.append(
+                    Seen(line=line.decode("latin-1").strip(), headers=headers, content=content, connection=number)
+                )
                 self.behave(connection)
 
     def stop(self) -> None:
@@ -115,9 +117,19 @@ def service() -> Iterator[Service]:
     service.stop()
 
 
-CALL = Call(tenant="city", trace=TRACE, step="chargeFee", lane="achSvc", operation="charge",
-            key=f"{TRACE}:chargeFee:g1:do", attempt=2, payload={"fee": 75}, input={"amount": 75}, timeout=5,
-            callback_url="http://127.0.0.1/callbacks/x")
+CALL = Call(
+    tenant="city",
+    trace=TRACE,
+    step="chargeFee",
+    lane="achSvc",
+    operation="charge",
+    key=f"{TRACE}:chargeFee:g1:do",
+    attempt=2,
+    payload={"fee": 75},
+    input={"amount": 75},
+    timeout=5,
+    callback_url="http://127.0.0.1/callbacks/x",
+)
 
 
 def lane_of(service: Service, idempotency: Idempotency = "key", path: str = "") -> Lane:
@@ -136,8 +148,13 @@ def test_a_call_is_a_post_with_the_body_and_headers_of_the_design(service: Servi
     service.caller.call(lane_of(service, path="/v1"), CALL)
     [seen] = service.seen
     assert seen.line == "POST /v1/charge HTTP/1.1"
-    assert json.loads(seen.content) == {"trace": TRACE, "step": "chargeFee", "payload": {"fee": 75},
-                                        "input": {"amount": 75}, "callbackUrl": "http://127.0.0.1/callbacks/x"}
+    assert json.loads(seen.content) == {
+        "trace": TRACE,
+        "step": "chargeFee",
+        "payload": {"fee": 75},
+        "input": {"amount": 75},
+        "callbackUrl": "http://127.0.0.1/callbacks/x",
+    }
     assert seen.headers["Content-Type"] == "application/json"
     assert seen.headers["Idempotency-Key"] == f"{TRACE}:chargeFee:g1:do"
     assert seen.headers["X-Attempt"] == "2"
@@ -166,7 +183,11 @@ def test_an_operation_cannot_lead_to_another_path_of_the_service(service: Servic
     for operation in ("../admin", "..", "a?b#c", "x\r\nHost: evil"):
         call(service, replace(CALL, operation=operation))
     assert [seen.line.split()[1] for seen in service.seen] == [
-        "/..%2Fadmin", "/%2E%2E", "/a%3Fb%23c", "/x%0D%0AHost%3A%20evil"]
+        "/..%2Fadmin",
+        "/%2E%2E",
+        "/a%3Fb%23c",
+        "/x%0D%0AHost%3A%20evil",
+    ]
 
 
 def test_json_is_the_reply(service: Service) -> None:
@@ -184,20 +205,24 @@ def test_a_202_means_later_whatever_its_body(service: Service) -> None:
     assert call(service) == Reply(outcome="done", later=True)
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    (b"<html>", "not JSON"),
-    (b'{"a": NaN}', "NaN"),
-    (b'{"a": 1e999}', "too large"),
-    (b'{"a": "\\u0000"}', "NUL"),
-    (b'{"\\u0000": 1}', "NUL"),
-    (b'["\\ud800"]', "surrogate"),
-    (b"\xff\xfe", "not JSON"),
-    (b"[" * 65 + b"]" * 65, "deeper than 64"),
-    (b"[" * 200_000, "deeper than 64"),
-    (b'"' + b"x" * 1_000_000 + b'"', "larger than 1000000 bytes"),
-])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<html>", "not JSON"),
+        (b'{"a": NaN}', "NaN"),
+        (b'{"a": 1e999}', "too large"),
+        (b'{"a": "\\u0000"}', "NUL"),
+        (b'{"\\u0000": 1}', "NUL"),
+        (b'["\\ud800"]', "surrogate"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 65 + b"]" * 65, "deeper than 64"),
+        (b"[" * 200_000, "deeper than 64"),
+        (b'"' + b"x" * 1_000_000 + b'"', "larger than 1000000 bytes"),
+    ],
+)
 def test_a_success_that_cannot_be_read_is_uncertain_and_may_be_repeated(
-        service: Service, content: bytes, said: str) -> None:
+    service: Service, content: bytes, said: str
+) -> None:
     service.behave = answer(b"200 OK", content)
     reply = call(service)
     assert (reply.outcome, reply.may_retry) == ("uncertain", True)
@@ -225,8 +250,10 @@ def test_an_endless_reply_is_given_up_at_the_cap(service: Service) -> None:
     assert "larger than 1000000 bytes" in (reply.error or "")
 
 
-@pytest.mark.parametrize("status", [b"408 Request Timeout", b"425 Too Early", b"500 Oops", b"502 Bad Gateway",
-                                    b"504 Gateway Timeout", b"599 ?"])
+@pytest.mark.parametrize(
+    "status",
+    [b"408 Request Timeout", b"425 Too Early", b"500 Oops", b"502 Bad Gateway", b"504 Gateway Timeout", b"599 ?"],
+)
 def test_a_status_that_leaves_a_doubt_is_uncertain(service: Service, status: bytes) -> None:
     service.behave = answer(status, b"", b"Retry-After: 3")
     assert call(service) == Reply(outcome="uncertain", error=f"HTTP {status[:3].decode()}", retry_after=3.0)
@@ -240,29 +267,35 @@ def test_a_busy_service_refused(service: Service, status: bytes) -> None:
     assert "come back" in (reply.error or "")
 
 
-@pytest.mark.parametrize(("headers", "seconds"), [
-    ({"Retry-After": "7"}, 7.0),
-    ({"Retry-After": "9" * 400}, 86_400.0),
-    ({"Retry-After": "Sat, 21 Nov 2026 10:00:30 GMT"}, 30.0),
-    ({"Retry-After": "Sat, 21 Nov 2026 09:00:00 GMT"}, 0.0),
-    ({"Retry-After": "Sat, 21 Nov 2026 10:00:30 GMT", "Date": "Sat, 21 Nov 2026 10:00:20 GMT"}, 10.0),
-    ({"Retry-After": "-5"}, None),
-    ({"Retry-After": "soon"}, None),
-    ({"Retry-After": "Sat, 99 Nov 2026 10:00:30 GMT"}, None),
-    ({}, None),
-])
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "9" * 400}, 86_400.0),
+        ({"Retry-After": "Sat, 21 Nov 2026 10:00:30 GMT"}, 30.0),
+        ({"Retry-After": "Sat, 21 Nov 2026 09:00:00 GMT"}, 0.0),
+        ({"Retry-After": "Sat, 21 Nov 2026 10:00:30 GMT", "Date": "Sat, 21 Nov 2026 10:00:20 GMT"}, 10.0),
+        ({"Retry-After": "-5"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "Sat, 99 Nov 2026 10:00:30 GMT"}, None),
+        ({}, None),
+    ],
+)
 def test_retry_after_is_read_as_seconds_or_as_a_date(headers: dict[str, str], seconds: float | None) -> None:
     assert http.retry_after(headers, now=datetime(2026, 11, 21, 10, tzinfo=UTC)) == seconds
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    (b'{"type": "x", "title": "Bad", "detail": "no such account"}', "HTTP 422: no such account"),
-    (b'{"message": "nope"}', "HTTP 422: nope"),
-    (b'{"code": 7}', 'HTTP 422: {"code": 7}'),
-    (b"plain text", "HTTP 422: plain text"),
-    (b"", "HTTP 422"),
-    (b"nul \0 inside", "HTTP 422: nul \ufffd inside"),
-])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"type": "x", "title": "Bad", "detail": "no such account"}', "HTTP 422: no such account"),
+        (b'{"message": "nope"}', "HTTP 422: nope"),
+        (b'{"code": 7}', 'HTTP 422: {"code": 7}'),
+        (b"plain text", "HTTP 422: plain text"),
+        (b"", "HTTP 422"),
+        (b"nul \0 inside", "HTTP 422: nul \ufffd inside"),
+    ],
+)
 def test_another_4xx_is_rejected_with_what_the_service_said(service: Service, content: bytes, said: str) -> None:
     service.behave = answer(b"422 Unprocessable", content)
     assert call(service) == Reply(outcome="rejected", error=said)
@@ -287,14 +320,17 @@ def test_a_redirect_is_rejected_and_not_followed(service: Service) -> None:
     assert len(service.seen) == 1
 
 
-@pytest.mark.parametrize("content", [
-    b"",  # read, and hung up
-    b"not http at all\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\nContent-Le",
-    b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"result": "o',
-    b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{"result": "o',
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",  # read, and hung up
+        b"not http at all\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"result": "o',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{"result": "o',
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
 def test_a_connection_lost_after_the_request_is_uncertain(service: Service, content: bytes) -> None:
     service.behave = raw(content)
     reply = call(service)
@@ -332,15 +368,37 @@ def certificate(tmp_path: Path) -> Path:
     if not shutil.which("openssl"):
         pytest.skip("openssl makes the certificate: install it to test TLS")
     path = tmp_path / "both.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2",
-                    "-keyout", path, "-out", tmp_path / "certificate.pem"], check=True, capture_output=True)
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-subj",
+            "/CN=127.0.0.1",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-days",
+            "2",
+            "-keyout",
+            path,
+            "-out",
+            tmp_path / "certificate.pem",
+        ],
+        check=True,
+        capture_output=True,
+    )
     path.write_bytes(path.read_bytes() + (tmp_path / "certificate.pem").read_bytes())
     return path
 
 
 def test_tls_is_used_where_the_certificate_is_trusted_and_nothing_is_sent_where_not(
-        certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     service = Service(context)
@@ -368,11 +426,15 @@ def drip(service: Service, head: bytes) -> Behaviour:
     return behave
 
 
-@pytest.mark.parametrize("head", [
-    b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n",
-    b"HTTP/1.1 200 OK\r\nX-Slow: ",
-], ids=["body", "chunk", "header"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Slow: ",
+    ],
+    ids=["body", "chunk", "header"],
+)
 def test_a_reply_that_drips_does_not_outlast_the_timeout(service: Service, head: bytes) -> None:
     service.behave = drip(service, head)
     began = time.monotonic()
@@ -437,16 +499,19 @@ def test_asking_is_a_get_of_the_key(service: Service) -> None:
     assert service.seen[0].line == f"GET /charge/{TRACE}%3AchargeFee%3Ag1%3Ado HTTP/1.1"
 
 
-@pytest.mark.parametrize(("status", "outcome", "later"), [
-    (b"404 Not Found", "not_sent", False),
-    (b"202 Accepted", "done", True),
-    (b"204 No Content", "done", False),
-    (b"410 Gone", "uncertain", False),
-    (b"401 Unauthorized", "uncertain", False),
-    (b"302 Found", "uncertain", False),
-    (b"429 Too Many Requests", "uncertain", False),
-    (b"500 Oops", "uncertain", False),
-])
+@pytest.mark.parametrize(
+    ("status", "outcome", "later"),
+    [
+        (b"404 Not Found", "not_sent", False),
+        (b"202 Accepted", "done", True),
+        (b"204 No Content", "done", False),
+        (b"410 Gone", "uncertain", False),
+        (b"401 Unauthorized", "uncertain", False),
+        (b"302 Found", "uncertain", False),
+        (b"429 Too Many Requests", "uncertain", False),
+        (b"500 Oops", "uncertain", False),
+    ],
+)
 def test_only_a_404_says_that_a_key_never_arrived(service: Service, status: bytes, outcome: str, later: bool) -> None:
     service.behave = answer(status)
     reply = ask(service)

@@ -82,17 +82,30 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
     lane = Lane(name="testSvc", transport="local", module=MODULE)
 
     def call(operation: str, payload: Any = None) -> Reply:
-        return registry.caller({"testSvc": lane}).call(lane, Call(
-            tenant="city", trace="0" * 32, step="s", lane="testSvc", operation=operation, key="k:s:g1:do", attempt=3,
-            payload=payload or {"fee": 75}, input={"amount": 1}, timeout=1))
+        return registry.caller({"testSvc": lane}).call(
+            lane,
+            Call(
+                tenant="city",
+                trace="0" * 32,
+                step="s",
+                lane="testSvc",
+                operation=operation,
+                key="k:s:g1:do",
+                attempt=3,
+                payload=payload or {"fee": 75},
+                input={"amount": 1},
+                timeout=1,
+            ),
+        )
 
     yield call
     sys.modules.pop(MODULE, None)
 
 
 def test_an_operation_is_given_the_call_and_its_json_is_the_output(call: Calls) -> None:
-    assert call("echo") == Reply(outcome="done", output={
-        "input": {"amount": 1}, "payload": {"fee": 75}, "key": "k:s:g1:do", "attempt": 3})
+    assert call("echo") == Reply(
+        outcome="done", output={"input": {"amount": 1}, "payload": {"fee": 75}, "key": "k:s:g1:do", "attempt": 3}
+    )
 
 
 def test_none_is_an_output(call: Calls) -> None:
@@ -121,12 +134,15 @@ def test_a_wait_that_makes_no_sense_is_bounded(call: Calls, wait: str, believed:
     assert call("refuse_oddly", {"wait": wait}).retry_after == believed
 
 
-@pytest.mark.parametrize(("operation", "said"), [
-    ("divide", "ZeroDivisionError: division by zero"),
-    ("nul", "ValueError: a \ufffd and ?"),
-    ("recurse", "RecursionError: maximum recursion depth exceeded"),
-    ("unprintable", "Unprintable: (its text cannot be shown)"),
-])
+@pytest.mark.parametrize(
+    ("operation", "said"),
+    [
+        ("divide", "ZeroDivisionError: division by zero"),
+        ("nul", "ValueError: a \ufffd and ?"),
+        ("recurse", "RecursionError: maximum recursion depth exceeded"),
+        ("unprintable", "Unprintable: (its text cannot be shown)"),
+    ],
+)
 def test_any_other_error_leaves_a_doubt(call: Calls, operation: str, said: str) -> None:
     assert call(operation) == Reply(outcome="uncertain", error=said)
 
@@ -135,16 +151,19 @@ def test_a_long_error_is_cut(call: Calls) -> None:
     assert len(call("long").error or "") < 2_100
 
 
-@pytest.mark.parametrize("operation", [
-    "a_set", "raw", "decimal", "nan", "nul_reply", "surrogate", "big", "deep", "endless"])
+@pytest.mark.parametrize(
+    "operation", ["a_set", "raw", "decimal", "nan", "nul_reply", "surrogate", "big", "deep", "endless"]
+)
 def test_an_output_that_cannot_be_kept_is_uncertain_and_not_repeated(call: Calls, operation: str) -> None:
     reply = call(operation)
     assert (reply.outcome, reply.may_retry, reply.output) == ("uncertain", False, None)
     assert "the operation was carried out" in (reply.error or "")
 
 
-@pytest.mark.parametrize("operation", [
-    "_private", "number", "Thing", "LATER", "Rejected", "floor", "dumps", "coroutine", "__doc__", "absent"])
+@pytest.mark.parametrize(
+    "operation",
+    ["_private", "number", "Thing", "LATER", "Rejected", "floor", "dumps", "coroutine", "__doc__", "absent"],
+)
 def test_only_public_functions_of_the_module_itself_are_operations(call: Calls, operation: str) -> None:
     reply = call(operation)
     assert reply.outcome == "rejected"
@@ -157,8 +176,20 @@ def test_an_operation_misspelt_is_told_the_right_name(call: Calls) -> None:
 
 def test_a_module_that_is_gone_is_rejected_not_raised() -> None:
     lane = Lane(name="goneSvc", transport="local", module="no_such_module_here")
-    reply = registry.caller({}).call(lane, Call(
-        tenant="t", trace="0" * 32, step="s", lane="goneSvc", operation="go", key="k", attempt=1, payload={}, input={},
-        timeout=1))
+    reply = registry.caller({}).call(
+        lane,
+        Call(
+            tenant="t",
+            trace="0" * 32,
+            step="s",
+            lane="goneSvc",
+            operation="go",
+            key="k",
+            attempt=1,
+            payload={},
+            input={},
+            timeout=1,
+        ),
+    )
     assert reply.outcome == "rejected"
     assert "no_such_module_here" in (reply.error or "")

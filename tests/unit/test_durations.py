@@ -11,9 +11,20 @@ from hypothesis import strategies as st
 from orchestrator.durations import seconds
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("500ms", 0.5), ("10s", 10), ("5m", 300), ("48h", 172_800), ("2d", 172_800), ("1.5h", 5400),
-    ("PT48H", 172_800), ("P1DT12H", 129_600), (" 10s ", 10)])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("500ms", 0.5),
+        ("10s", 10),
+        ("5m", 300),
+        ("48h", 172_800),
+        ("2d", 172_800),
+        ("1.5h", 5400),
+        ("PT48H", 172_800),
+        ("P1DT12H", 129_600),
+        (" 10s ", 10),
+    ],
+)
 def test_a_duration_is_read_as_seconds(text: str, expected: float) -> None:
     assert seconds(text) == expected
 

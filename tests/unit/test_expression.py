@@ -22,10 +22,20 @@ def outcome(result: Any) -> dict[str, Any]:
 
 
 CONTEXT: dict[str, Any] = {
-    "payload": {"fee": 75, "part": 75.5, "list": [1, 2, 3], "text": "permit", "nothing": None, "yes": True,
-                "inner": {"b": 1}, "huge": 2**70},
+    "payload": {
+        "fee": 75,
+        "part": 75.5,
+        "list": [1, 2, 3],
+        "text": "permit",
+        "nothing": None,
+        "yes": True,
+        "inner": {"b": 1},
+        "huge": 2**70,
+    },
     "steps": {"a": outcome({"ok": True, "n": 2}), "up-load": outcome(3), "up_load": outcome(30), "in": outcome(1)},
-    "trace": "0af7", "tenant": "city"}
+    "trace": "0af7",
+    "tenant": "city",
+}
 
 
 def value(source: str, context: dict[str, Any] = CONTEXT) -> Any:
@@ -46,30 +56,63 @@ def rendered(template: Any, context: dict[str, Any] = CONTEXT) -> Any:
     return expression.render(Template(value=template, steps=steps), context)
 
 
-@pytest.mark.parametrize(("source", "expected"), [
-    ("payload.fee", 75), ("payload.list[1]", 2), ("payload.text + '!'", "permit!"), ("payload.nothing == null", True),
-    ("!steps.a.result.ok", False), ("steps.a.status", "SUCCEEDED"), ("trace + tenant", "0af7city"),
-    ("payload.list.exists(x, x > 2)", True), ("payload.list.map(x, x * 2)", [2, 4, 6]), ("has(payload.nope)", False),
-    ("has(payload.inner.b) ? 'y' : 'n'", "y"), ("{'a': [payload.fee, null]}", {"a": [75, None]}),
-    ("{1: 2}", {"1": 2}), ("1u", 1), ("string(timestamp('2020-01-01T00:00:00Z'))", "2020-01-01T00:00:00Z"),
-    ("payload.text.matches('^p.*t$')", True), ("math.round(payload.part)", 76.0)])
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("payload.fee", 75),
+        ("payload.list[1]", 2),
+        ("payload.text + '!'", "permit!"),
+        ("payload.nothing == null", True),
+        ("!steps.a.result.ok", False),
+        ("steps.a.status", "SUCCEEDED"),
+        ("trace + tenant", "0af7city"),
+        ("payload.list.exists(x, x > 2)", True),
+        ("payload.list.map(x, x * 2)", [2, 4, 6]),
+        ("has(payload.nope)", False),
+        ("has(payload.inner.b) ? 'y' : 'n'", "y"),
+        ("{'a': [payload.fee, null]}", {"a": [75, None]}),
+        ("{1: 2}", {"1": 2}),
+        ("1u", 1),
+        ("string(timestamp('2020-01-01T00:00:00Z'))", "2020-01-01T00:00:00Z"),
+        ("payload.text.matches('^p.*t$')", True),
+        ("math.round(payload.part)", 76.0),
+    ],
+)
 def test_an_expression_gives_plain_json(source: str, expected: Any) -> None:
     assert value(source) == expected
     assert type(value(source)) is type(expected)
 
 
-@pytest.mark.parametrize(("source", "expected"), [
-    ("payload.fee * 1.5", 112.5), ("payload.part * 2", 151.0), ("payload.fee + payload.part", 150.5),
-    ("payload.fee - 0.5 > 74 ? 'more' : 'less'", "more"), ("payload.fee * 1.5 == 112.5", True),
-    ("payload.fee == 75.0", True), ("payload.part > payload.fee", True), ("payload.list.map(x, x * 0.5)", [0.5, 1.0, 1.5]),
-    ("payload.part % 2", 1.5), ("payload.fee * (1 + 0.5)", 112.5)])
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("payload.fee * 1.5", 112.5),
+        ("payload.part * 2", 151.0),
+        ("payload.fee + payload.part", 150.5),
+        ("payload.fee - 0.5 > 74 ? 'more' : 'less'", "more"),
+        ("payload.fee * 1.5 == 112.5", True),
+        ("payload.fee == 75.0", True),
+        ("payload.part > payload.fee", True),
+        ("payload.list.map(x, x * 0.5)", [0.5, 1.0, 1.5]),
+        ("payload.part % 2", 1.5),
+        ("payload.fee * (1 + 0.5)", 112.5),
+    ],
+)
 def test_whole_and_fractional_numbers_mix(source: str, expected: Any) -> None:
     assert value(source) == expected
 
 
-@pytest.mark.parametrize(("source", "expected"), [
-    ("payload.fee / 2", 37.5), ("payload.fee / payload.list[1]", 37.5), ("payload.part / 2", 37.75),
-    ("payload.fee / 3 * 3", 75), ("int(payload.fee / 2)", 37), ("payload.list[payload.list[0]] / 2", 1)])
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("payload.fee / 2", 37.5),
+        ("payload.fee / payload.list[1]", 37.5),
+        ("payload.part / 2", 37.75),
+        ("payload.fee / 3 * 3", 75),
+        ("int(payload.fee / 2)", 37),
+        ("payload.list[payload.list[0]] / 2", 1),
+    ],
+)
 def test_a_division_is_that_of_json_numbers(source: str, expected: Any) -> None:
     assert value(source) == expected
     assert type(value(source)) is type(expected)
@@ -86,17 +129,40 @@ def test_whole_numbers_pass_through_whatever_their_length() -> None:
 
 
 @settings(deadline=None)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-                    | st.text(st.characters(exclude_categories=["Cs"])),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-                        st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=3)))
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(st.characters(exclude_categories=["Cs"])),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=3)
+        ),
+    )
+)
 def test_a_payload_comes_back_as_it_was(payload: Any) -> None:
     assert rendered("${payload}", {**CONTEXT, "payload": payload}) == payload
 
 
-@pytest.mark.parametrize("source", [
-    "payload.nope", "payload.nope + 1", "payload.list[9]", "1 / 0", "payload.fee / 0", "payload.text - 1", "!payload.text",
-    "payload.list.map(x, payload.list.map(y, payload.list[x + y]))", "type(1)", "b'x'", "duration('5s')", "1.0 / 0.0"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "payload.nope",
+        "payload.nope + 1",
+        "payload.list[9]",
+        "1 / 0",
+        "payload.fee / 0",
+        "payload.text - 1",
+        "!payload.text",
+        "payload.list.map(x, payload.list.map(y, payload.list[x + y]))",
+        "type(1)",
+        "b'x'",
+        "duration('5s')",
+        "1.0 / 0.0",
+    ],
+)
 def test_what_cannot_be_evaluated_names_the_expression(source: str) -> None:
     with pytest.raises(ExpressionError) as caught:
         value(source)
@@ -123,16 +189,25 @@ def test_check_names_the_steps_that_an_expression_names() -> None:
     assert steps == ("up-load", "a")
 
 
-@pytest.mark.parametrize(("source", "expected"), [
-    ("steps.up-load.result", 3), ("steps.up_load.result", 30), ("steps.up-load.result + steps.up_load.result", 33),
-    ("steps.a.result.n-steps.in.result", 1), ("steps.in.result", 1), ("steps . a . result . n", 2)])
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("steps.up-load.result", 3),
+        ("steps.up_load.result", 30),
+        ("steps.up-load.result + steps.up_load.result", 33),
+        ("steps.a.result.n-steps.in.result", 1),
+        ("steps.in.result", 1),
+        ("steps . a . result . n", 2),
+    ],
+)
 def test_any_step_id_can_be_named(source: str, expected: int) -> None:
     assert value(source) == expected
 
 
 def test_an_unknown_step_is_a_problem_with_a_suggestion() -> None:
     assert problem("true && steps.up-laod.result") == (
-        "column 9: no step `up-laod` has completed by then (did you mean `up-load`?)")
+        "column 9: no step `up-laod` has completed by then (did you mean `up-load`?)"
+    )
 
 
 def test_a_step_that_stands_elsewhere_is_said_to() -> None:
@@ -145,8 +220,15 @@ def test_a_step_that_may_be_skipped_is_named_only_behind_has() -> None:
     assert expression.check("has(steps.maybe.result) && steps.maybe.result.ok", known=KNOWN) == ([], ("maybe",))
 
 
-@pytest.mark.parametrize("source", ["has(steps.maybe)", "has(steps.maybe.result)", "has(steps.maybe.result.deep.down)",
-                                    "has( steps.maybe ) && steps.maybe.result.ok"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "has(steps.maybe)",
+        "has(steps.maybe.result)",
+        "has(steps.maybe.result.deep.down)",
+        "has( steps.maybe ) && steps.maybe.result.ok",
+    ],
+)
 def test_has_of_a_skipped_step_is_false(source: str) -> None:
     assert value(source) is False
     ran = {**CONTEXT, "steps": {"maybe": outcome({"ok": True, "deep": {"down": 1}})}}
@@ -177,10 +259,21 @@ def test_problems_name_the_author_s_column_however_the_source_was_rewritten() ->
     assert "column 61: undeclared reference to 'bar'" in found
 
 
-@pytest.mark.parametrize(("source", "said"), [
-    ("payload.fee ==", "column 15: Syntax error"), ("", "Syntax error"), ("trace + 1", "no matching overload"),
-    ("1.5 > 1", "as in 2.0"), ("${payload.fee}", "without `${ }`"), ("x" * 5000, "at most 4000"), ("(" * 300, "column"),
-    ("1" + "+1" * 1500, "column"), ("a.b.c", "an expression may name payload"), ("steps.a.result +", "column 17")])
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("payload.fee ==", "column 15: Syntax error"),
+        ("", "Syntax error"),
+        ("trace + 1", "no matching overload"),
+        ("1.5 > 1", "as in 2.0"),
+        ("${payload.fee}", "without `${ }`"),
+        ("x" * 5000, "at most 4000"),
+        ("(" * 300, "column"),
+        ("1" + "+1" * 1500, "column"),
+        ("a.b.c", "an expression may name payload"),
+        ("steps.a.result +", "column 17"),
+    ],
+)
 def test_a_wrong_source_is_explained(source: str, said: str) -> None:
     assert said in problem(source)
 
@@ -206,14 +299,29 @@ def test_any_source_is_checked_and_evaluated_without_surprise(source: str) -> No
 # --- templates -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("template", "expected"), [
-    ("${payload.fee}", 75), ("${payload.list}", [1, 2, 3]), ("${payload.nothing}", None),
-    ("Fee: ${payload.fee} for ${payload.text}", "Fee: 75 for permit"), ("${payload.part * 2} due", "151 due"),
-    ("x ${payload.nothing} ${payload.yes} ${payload.inner}", 'x null true {"b": 1}'),
-    ("$${payload.fee}", "${payload.fee}"), ("a $${x} ${payload.fee}", "a ${x} 75"), ("$5 and }", "$5 and }"),
-    ("${ {'a': '}'}.a }", "}"), ("${payload.text}${payload.text}", "permitpermit"), ("", ""), (12, 12), (None, None),
-    ({"amount": "${payload.fee}", "list": ["${payload.text}", {"deep": "${trace}"}]},
-     {"amount": 75, "list": ["permit", {"deep": "0af7"}]})])
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("${payload.fee}", 75),
+        ("${payload.list}", [1, 2, 3]),
+        ("${payload.nothing}", None),
+        ("Fee: ${payload.fee} for ${payload.text}", "Fee: 75 for permit"),
+        ("${payload.part * 2} due", "151 due"),
+        ("x ${payload.nothing} ${payload.yes} ${payload.inner}", 'x null true {"b": 1}'),
+        ("$${payload.fee}", "${payload.fee}"),
+        ("a $${x} ${payload.fee}", "a ${x} 75"),
+        ("$5 and }", "$5 and }"),
+        ("${ {'a': '}'}.a }", "}"),
+        ("${payload.text}${payload.text}", "permitpermit"),
+        ("", ""),
+        (12, 12),
+        (None, None),
+        (
+            {"amount": "${payload.fee}", "list": ["${payload.text}", {"deep": "${trace}"}]},
+            {"amount": 75, "list": ["permit", {"deep": "0af7"}]},
+        ),
+    ],
+)
 def test_a_template_is_filled_in(template: Any, expected: Any) -> None:
     assert rendered(template) == expected
 

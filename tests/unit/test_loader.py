@@ -18,7 +18,8 @@ from orchestrator.schema import json_schema
 
 NAMES = ("fileSvc", "achSvc", "permitSvc", "validationSvc", "notificationSvc", "zoningPortal", "backupSvc")
 LANES = {name: Lane(name=name, transport="local") for name in NAMES} | {
-    "approvalSvc": Lane(name="approvalSvc", transport="local", operation="decide", backup="backupSvc.approve")}
+    "approvalSvc": Lane(name="approvalSvc", transport="local", operation="decide", backup="backupSvc.approve")
+}
 
 EDITORS = Draft202012Validator(json_schema())
 
@@ -109,8 +110,10 @@ def test_the_one_line_form_is_refused_with_its_right_form() -> None:
 
 
 def test_the_head_of_a_definition_is_read() -> None:
-    definition = read("id: x\ntitle: A title\ninput: {type: object, required: [fee]}\nbusinessKey: payload.permitNo\n"
-                      "deadline: 30d\ncompensateOn: attempted\nsteps: [{id: a, service: fileSvc, title: First}]\n")
+    definition = read(
+        "id: x\ntitle: A title\ninput: {type: object, required: [fee]}\nbusinessKey: payload.permitNo\n"
+        "deadline: 30d\ncompensateOn: attempted\nsteps: [{id: a, service: fileSvc, title: First}]\n"
+    )
     assert (definition.title, definition.deadline, definition.compensate_on) == ("A title", 30 * 86400, "attempted")
     assert definition.input == {"type": "object", "required": ["fee"]}
     assert definition.business_key
@@ -119,9 +122,11 @@ def test_the_head_of_a_definition_is_read() -> None:
 
 
 def test_a_service_step_is_read_with_all_its_keys() -> None:
-    step = first('id: a, service: achSvc.charge, input: {amount: "${payload.fee}"}, when: payload.ok, timeout: 10m, '
-                 "retry: {max: 5, backoff: 2s, factor: 3, cap: 5m, jitter: false}, onTimeout: retry, "
-                 'compensate: {service: achSvc.refund, input: "${steps.a.result.id}", retry: {max: 9}, timeout: 1h}')
+    step = first(
+        'id: a, service: achSvc.charge, input: {amount: "${payload.fee}"}, when: payload.ok, timeout: 10m, '
+        "retry: {max: 5, backoff: 2s, factor: 3, cap: 5m, jitter: false}, onTimeout: retry, "
+        'compensate: {service: achSvc.refund, input: "${steps.a.result.id}", retry: {max: 9}, timeout: 1h}'
+    )
     assert step.input
     assert step.input.value == {"amount": "${payload.fee}"}
     assert step.when
@@ -149,16 +154,24 @@ def test_a_pause_may_leave_its_service_out() -> None:
 
 
 def test_an_escalation_names_whom_how_long_and_what_then() -> None:
-    step = first("id: a, service: zoningPortal.approve, pause: true, timeout: 48h, onTimeout: escalate, "
-                 "escalate: {to: zoningPortal.backup, timeout: 24h, onTimeout: {decide: approved}}")
+    step = first(
+        "id: a, service: zoningPortal.approve, pause: true, timeout: 48h, onTimeout: escalate, "
+        "escalate: {to: zoningPortal.backup, timeout: 24h, onTimeout: {decide: approved}}"
+    )
     assert step.escalation
     assert step.escalation.to == Operation(lane="zoningPortal", name="backup")
     assert (step.escalation.timeout, step.escalation.on_timeout.decision) == (86_400, "approved")
 
 
 def test_neighbours_marked_parallel_become_branches_that_nobody_wrote() -> None:
-    definition = read(steps("id: a, service: fileSvc, parallel: true", "id: b, service: fileSvc, parallel: true",
-                            "id: c, service: fileSvc", "id: d, service: fileSvc, parallel: true"))
+    definition = read(
+        steps(
+            "id: a, service: fileSvc, parallel: true",
+            "id: b, service: fileSvc, parallel: true",
+            "id: c, service: fileSvc",
+            "id: d, service: fileSvc, parallel: true",
+        )
+    )
     together, alone, lone = definition.steps
     assert isinstance(together, BranchesStep)
     assert (together.id, together.written) == ("a+b", False)
@@ -168,9 +181,12 @@ def test_neighbours_marked_parallel_become_branches_that_nobody_wrote() -> None:
 
 
 def test_branches_hold_whole_sequences_nested() -> None:
-    definition = read(steps(
-        "id: r, branches: {l: [{id: a, service: fileSvc}, {id: b, service: fileSvc}], "
-        "m: [{id: s, branches: {n: [{id: c, service: fileSvc}]}}]}"))
+    definition = read(
+        steps(
+            "id: r, branches: {l: [{id: a, service: fileSvc}, {id: b, service: fileSvc}], "
+            "m: [{id: s, branches: {n: [{id: c, service: fileSvc}]}}]}"
+        )
+    )
     assert [step.id for step in walk(definition.steps)] == ["r", "a", "b", "s", "c"]
     block = definition.steps[0]
     assert isinstance(block, BranchesStep)
@@ -190,49 +206,88 @@ def test_branches_are_nested_only_so_deep() -> None:
 # --- problems --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("line", "message", "hint"), [
-    ("id: a, servce: fileSvc.upload", "unknown key `servce`", "did you mean `service`?"),
-    ("id: a, service: fileSvc, ontimeout: fail", "unknown key `ontimeout`", "did you mean `onTimeout`?"),
-    ("id: a, service: fileSvc, retry: {backof: 1s}", "unknown key `backof`", "did you mean `backoff`?"),
-    ("id: a, service: fileSvc, compensate: {timeout: 1h}", "`service` is missing", "lane.operation"),
-    ("id: a, service: filesvc.upload", "unknown service lane `filesvc`", "did you mean `fileSvc`?"),
-    ("id: a, service: fileSvc, compensate: achSVC.refund", "unknown service lane `achSVC`", "did you mean `achSvc`?"),
-    ("id: a, service: a.b.c", "must be a lane or lane.operation", ""),
-    ("service: fileSvc", "`id` is missing", "every step has an id"),
-    ("id: 1a, service: fileSvc", "must begin with a letter", ""),
-    ("id: a", "needs `service`, `pause: true` or `branches`", "lane.operation"),
-    ("id: a, service: null", "`service` is empty", "remove the key"),
-    ("id: a, service: fileSvc, timeout: 30", "with its unit", ""),
-    ("id: a, service: fileSvc, timeout: 5x", "is not a duration", ""),
-    ("id: a, service: fileSvc, retry: {max: -1}", "greater than or equal to 0", ""),
-    ("id: a, service: fileSvc, retry: {factor: 0.5}", "greater than or equal to 1", ""),
-    ('id: a, service: fileSvc, retry: {max: "3"}', "must be a whole number", ""),
-    ("id: a, service: fileSvc, retry: {jitter: 1}", "must be true or false", ""),
-    ("id: a, service: fileSvc, onTimeout: fail", "needs a `timeout`", "timeout: 48h"),
-    ("id: a, service: fileSvc, timeout: 1h, onTimeout: explode", "must be one of escalate, fail", ""),
-    ("id: a, service: fileSvc, timeout: 1h, onTimeout: {decide: maybe}", "must be one of", ""),
-    ("id: a, service: fileSvc, timeout: 1h, onTimeout: {decide: approved}", "needs `pause: true`", "fail, skip or retry"),
-    ("id: a, service: fileSvc, timeout: 1h, onTimeout: escalate", "lane `fileSvc` has no `backup`", "services file"),
-    ("id: a, pause: true, timeout: 1h, onTimeout: escalate", "the step has no lane", "escalate: {to: lane.operation}"),
-    ("id: a, service: fileSvc, timeout: 1h, escalate: {to: backupSvc.x}", "no effect", "onTimeout: escalate"),
-    ("id: a, service: fileSvc, timeout: 1h, onTimeout: escalate, escalate: {to: backupSvc, timeout: 1h, onTimeout: escalate}",
-     "not escalated again", ""),
-    ("id: a, service: fileSvc, timeout: 1h, onTimeout: escalate, escalate: {to: backupSvc, onTimeout: fail}",
-     "`onTimeout` needs a `timeout`", ""),
-    ("id: a, service: fileSvc, onReject: fail", "`onReject` needs `pause: true`", ""),
-    ("id: a, pause: true, onReject: maybe", "must be 'fail' or 'continue'", ""),
-    ("id: a, pause: true, compensate: achSvc.refund", "`compensate` needs a `service`", ""),
-    ("id: a, service: fileSvc, when: true", "`when` must be text", ""),
-    ("id: a, service: fileSvc, when: 1 + 1", "gives int", ""),
-    ("id: a, service: fileSvc, when: 'payload.fee =='", "column 15: Syntax error", ""),
-    ('id: a, service: fileSvc, input: {x: ["${foo}"]}', "undeclared reference to 'foo'", ""),
-    ("id: a, branches: {}", "there is no branch here", ""),
-    ("id: a, branches: {l: []}", "there is no step here", ""),
-    ("id: a, branches: {l: nothing}", "must be a list", ""),
-    ("id: a, branches: {l: [{id: b, service: fileSvc}]}, timeout: 5m", "`timeout` does not go with `branches`", ""),
-    ("id: a, branches: [b]", "must be a mapping", ""),
-    *[(f"id: a, {key}: 1", f"`{key}` is not supported yet", "this version") for key in
-      ("switch", "forEach", "as", "maxConcurrency", "repeat", "wait", "workflow", "end", "fail", "onError")]])
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("id: a, servce: fileSvc.upload", "unknown key `servce`", "did you mean `service`?"),
+        ("id: a, service: fileSvc, ontimeout: fail", "unknown key `ontimeout`", "did you mean `onTimeout`?"),
+        ("id: a, service: fileSvc, retry: {backof: 1s}", "unknown key `backof`", "did you mean `backoff`?"),
+        ("id: a, service: fileSvc, compensate: {timeout: 1h}", "`service` is missing", "lane.operation"),
+        ("id: a, service: filesvc.upload", "unknown service lane `filesvc`", "did you mean `fileSvc`?"),
+        (
+            "id: a, service: fileSvc, compensate: achSVC.refund",
+            "unknown service lane `achSVC`",
+            "did you mean `achSvc`?",
+        ),
+        ("id: a, service: a.b.c", "must be a lane or lane.operation", ""),
+        ("service: fileSvc", "`id` is missing", "every step has an id"),
+        ("id: 1a, service: fileSvc", "must begin with a letter", ""),
+        ("id: a", "needs `service`, `pause: true` or `branches`", "lane.operation"),
+        ("id: a, service: null", "`service` is empty", "remove the key"),
+        ("id: a, service: fileSvc, timeout: 30", "with its unit", ""),
+        ("id: a, service: fileSvc, timeout: 5x", "is not a duration", ""),
+        ("id: a, service: fileSvc, retry: {max: -1}", "greater than or equal to 0", ""),
+        ("id: a, service: fileSvc, retry: {factor: 0.5}", "greater than or equal to 1", ""),
+        ('id: a, service: fileSvc, retry: {max: "3"}', "must be a whole number", ""),
+        ("id: a, service: fileSvc, retry: {jitter: 1}", "must be true or false", ""),
+        ("id: a, service: fileSvc, onTimeout: fail", "needs a `timeout`", "timeout: 48h"),
+        ("id: a, service: fileSvc, timeout: 1h, onTimeout: explode", "must be one of escalate, fail", ""),
+        ("id: a, service: fileSvc, timeout: 1h, onTimeout: {decide: maybe}", "must be one of", ""),
+        (
+            "id: a, service: fileSvc, timeout: 1h, onTimeout: {decide: approved}",
+            "needs `pause: true`",
+            "fail, skip or retry",
+        ),
+        (
+            "id: a, service: fileSvc, timeout: 1h, onTimeout: escalate",
+            "lane `fileSvc` has no `backup`",
+            "services file",
+        ),
+        (
+            "id: a, pause: true, timeout: 1h, onTimeout: escalate",
+            "the step has no lane",
+            "escalate: {to: lane.operation}",
+        ),
+        ("id: a, service: fileSvc, timeout: 1h, escalate: {to: backupSvc.x}", "no effect", "onTimeout: escalate"),
+        (
+            "id: a, service: fileSvc, timeout: 1h, onTimeout: escalate, escalate: {to: backupSvc, timeout: 1h, onTimeout: escalate}",
+            "not escalated again",
+            "",
+        ),
+        (
+            "id: a, service: fileSvc, timeout: 1h, onTimeout: escalate, escalate: {to: backupSvc, onTimeout: fail}",
+            "`onTimeout` needs a `timeout`",
+            "",
+        ),
+        ("id: a, service: fileSvc, onReject: fail", "`onReject` needs `pause: true`", ""),
+        ("id: a, pause: true, onReject: maybe", "must be 'fail' or 'continue'", ""),
+        ("id: a, pause: true, compensate: achSvc.refund", "`compensate` needs a `service`", ""),
+        ("id: a, service: fileSvc, when: true", "`when` must be text", ""),
+        ("id: a, service: fileSvc, when: 1 + 1", "gives int", ""),
+        ("id: a, service: fileSvc, when: 'payload.fee =='", "column 15: Syntax error", ""),
+        ('id: a, service: fileSvc, input: {x: ["${foo}"]}', "undeclared reference to 'foo'", ""),
+        ("id: a, branches: {}", "there is no branch here", ""),
+        ("id: a, branches: {l: []}", "there is no step here", ""),
+        ("id: a, branches: {l: nothing}", "must be a list", ""),
+        ("id: a, branches: {l: [{id: b, service: fileSvc}]}, timeout: 5m", "`timeout` does not go with `branches`", ""),
+        ("id: a, branches: [b]", "must be a mapping", ""),
+        *[
+            (f"id: a, {key}: 1", f"`{key}` is not supported yet", "this version")
+            for key in (
+                "switch",
+                "forEach",
+                "as",
+                "maxConcurrency",
+                "repeat",
+                "wait",
+                "workflow",
+                "end",
+                "fail",
+                "onError",
+            )
+        ],
+    ],
+)
 def test_a_problem_says_what_where_and_how_to_mend(line: str, message: str, hint: str) -> None:
     found = problem(steps(line), file="x.yaml")
     assert message in found.message
@@ -242,28 +297,46 @@ def test_a_problem_says_what_where_and_how_to_mend(line: str, message: str, hint
     assert found.column >= 5
 
 
-@pytest.mark.parametrize(("head", "message"), [
-    ("id: Bad_Id", "`id` must be lower-case"), ("id: 5", "`id` must be text"), ("titel: x\nid: x", "unknown key `titel`"),
-    ("id: x\ndeadline: soon", "is not a duration"), ("id: x\ncompensateOn: always", "must be 'completed' or 'attempted'"),
-    ("id: x\nbusinessKey: steps.a.result", "has not completed"),
-    ("id: x\ninput: [1]", "must be a mapping"), ("id: x\ninput: {type: objekt}", "not a valid JSON Schema"),
-    ('id: x\ninput: {$ref: "http://evil/schema"}', "is not a place in this schema"),
-    ('id: x\ninput: {properties: {a: {$ref: "#/$defs/b"}}}', "is not a place in this schema"),
-    ("id: x\ninput: {$schema: draft-4}", "remove `$schema`")])
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ("id: Bad_Id", "`id` must be lower-case"),
+        ("id: 5", "`id` must be text"),
+        ("titel: x\nid: x", "unknown key `titel`"),
+        ("id: x\ndeadline: soon", "is not a duration"),
+        ("id: x\ncompensateOn: always", "must be 'completed' or 'attempted'"),
+        ("id: x\nbusinessKey: steps.a.result", "has not completed"),
+        ("id: x\ninput: [1]", "must be a mapping"),
+        ("id: x\ninput: {type: objekt}", "not a valid JSON Schema"),
+        ('id: x\ninput: {$ref: "http://evil/schema"}', "is not a place in this schema"),
+        ('id: x\ninput: {properties: {a: {$ref: "#/$defs/b"}}}', "is not a place in this schema"),
+        ("id: x\ninput: {$schema: draft-4}", "remove `$schema`"),
+    ],
+)
 def test_problems_of_the_head_are_reported(head: str, message: str) -> None:
     assert message in problem(head + "\nsteps: [{id: a, service: fileSvc}]\n").message
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("id: x", "`steps` is missing"), ("id: x\nsteps: []", "no step here"), ("id: x\nsteps: {a: 1}", "must be a list"),
-    ("- a", "a mapping is expected"), ("5", "a mapping is expected"), ("id: x\nsteps: [a]", "a mapping is expected")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id: x", "`steps` is missing"),
+        ("id: x\nsteps: []", "no step here"),
+        ("id: x\nsteps: {a: 1}", "must be a list"),
+        ("- a", "a mapping is expected"),
+        ("5", "a mapping is expected"),
+        ("id: x\nsteps: [a]", "a mapping is expected"),
+    ],
+)
 def test_a_text_of_another_shape_is_refused(text: str, message: str) -> None:
     assert message in problem(text).message
 
 
 def test_all_problems_come_at_once_in_the_text_s_order() -> None:
-    found = problems("id: x\nsteps:\n  - id: a\n    servce: fileSvc\n  - id: b\n    service: nope.x\n    timeout: 5x\n"
-                     "    when: foo\n")
+    found = problems(
+        "id: x\nsteps:\n  - id: a\n    servce: fileSvc\n  - id: b\n    service: nope.x\n    timeout: 5x\n"
+        "    when: foo\n"
+    )
     assert [(one.line, one.column) for one in found] == [(4, 5), (6, 14), (7, 14), (8, 11)]
 
 
@@ -278,41 +351,63 @@ def test_a_duplicate_id_is_found_across_branches() -> None:
 # --- what an expression may name -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lines", [
-    ("id: a, service: fileSvc", "id: b, service: fileSvc, when: steps.a.result.ok"),
-    ("id: a, service: fileSvc", "id: r, branches: {l: [{id: b, service: fileSvc, when: steps.a.result.ok}]}"),
-    ("id: r, branches: {l: [{id: a, service: fileSvc}]}", "id: b, service: fileSvc, when: steps.a.result.ok"),
-    ("id: a, service: fileSvc, parallel: true", "id: b, service: fileSvc, parallel: true",
-     "id: c, service: fileSvc, when: steps.a.result.ok && steps.b.result.ok"),
-    # inside a block its own `when` was true
-    ("id: r, when: payload.x, branches: {l: [{id: a, service: fileSvc}, {id: b, service: fileSvc, when: steps.a.result.ok}]}",),
-    ("id: a, service: fileSvc, when: payload.x", "id: b, service: fileSvc, when: has(steps.a.result) && steps.a.result.ok")])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("id: a, service: fileSvc", "id: b, service: fileSvc, when: steps.a.result.ok"),
+        ("id: a, service: fileSvc", "id: r, branches: {l: [{id: b, service: fileSvc, when: steps.a.result.ok}]}"),
+        ("id: r, branches: {l: [{id: a, service: fileSvc}]}", "id: b, service: fileSvc, when: steps.a.result.ok"),
+        (
+            "id: a, service: fileSvc, parallel: true",
+            "id: b, service: fileSvc, parallel: true",
+            "id: c, service: fileSvc, when: steps.a.result.ok && steps.b.result.ok",
+        ),
+        # inside a block its own `when` was true
+        (
+            "id: r, when: payload.x, branches: {l: [{id: a, service: fileSvc}, {id: b, service: fileSvc, when: steps.a.result.ok}]}",
+        ),
+        (
+            "id: a, service: fileSvc, when: payload.x",
+            "id: b, service: fileSvc, when: has(steps.a.result) && steps.a.result.ok",
+        ),
+    ],
+)
 def test_a_step_that_has_completed_may_be_named(lines: tuple[str, ...]) -> None:
     read(steps(*lines))
 
 
-@pytest.mark.parametrize("lines", [
-    ("id: a, service: fileSvc, when: steps.a.result.ok",),
-    ("id: b, service: fileSvc, when: steps.a.result.ok", "id: a, service: fileSvc"),
-    ("id: r, branches: {l: [{id: a, service: fileSvc}], m: [{id: b, service: fileSvc, when: steps.a.result.ok}]}",),
-    ("id: a, service: fileSvc, parallel: true", "id: b, service: fileSvc, parallel: true, when: steps.a.result.ok"),
-    ("id: r, branches: {l: [{id: b, service: fileSvc}]}", "id: c, service: fileSvc, when: steps.r.result.ok")])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("id: a, service: fileSvc, when: steps.a.result.ok",),
+        ("id: b, service: fileSvc, when: steps.a.result.ok", "id: a, service: fileSvc"),
+        ("id: r, branches: {l: [{id: a, service: fileSvc}], m: [{id: b, service: fileSvc, when: steps.a.result.ok}]}",),
+        ("id: a, service: fileSvc, parallel: true", "id: b, service: fileSvc, parallel: true, when: steps.a.result.ok"),
+        ("id: r, branches: {l: [{id: b, service: fileSvc}]}", "id: c, service: fileSvc, when: steps.r.result.ok"),
+    ],
+)
 def test_a_step_that_may_not_have_completed_is_refused(lines: tuple[str, ...]) -> None:
     assert "has not completed by then" in problem(steps(*lines)).message
 
 
-@pytest.mark.parametrize("lines", [
-    ("id: a, service: fileSvc, when: payload.x",),
-    ("id: a, service: fileSvc, timeout: 1h, onTimeout: skip",),
-    ("id: a, service: approvalSvc, timeout: 1h, onTimeout: escalate, escalate: {timeout: 1h, onTimeout: skip}",),
-    ("id: r, when: payload.x, branches: {l: [{id: a, service: fileSvc}]}",)])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("id: a, service: fileSvc, when: payload.x",),
+        ("id: a, service: fileSvc, timeout: 1h, onTimeout: skip",),
+        ("id: a, service: approvalSvc, timeout: 1h, onTimeout: escalate, escalate: {timeout: 1h, onTimeout: skip}",),
+        ("id: r, when: payload.x, branches: {l: [{id: a, service: fileSvc}]}",),
+    ],
+)
 def test_a_step_that_may_be_skipped_needs_has(lines: tuple[str, ...]) -> None:
     assert "may be skipped" in problem(steps(*lines, "id: z, service: fileSvc, when: steps.a.result.ok")).message
     read(steps(*lines, "id: z, service: fileSvc, when: has(steps.a.result) && steps.a.result.ok"))
 
 
 def test_an_unknown_step_comes_with_a_suggestion() -> None:
-    found = problem(steps("id: uploadDocs, service: fileSvc", "id: b, service: fileSvc, when: steps.uploadDoc.result.ok"))
+    found = problem(
+        steps("id: uploadDocs, service: fileSvc", "id: b, service: fileSvc, when: steps.uploadDoc.result.ok")
+    )
     assert "did you mean `uploadDocs`?" in found.message
 
 
@@ -344,10 +439,34 @@ def test_an_escalation_that_needs_a_removed_lane_cannot_be_resolved() -> None:
 
 # --- the space of texts ----------------------------------------------------------------------------
 
-WORDS = st.sampled_from(["id", "steps", "service", "branches", "when", "pause", "timeout", "onTimeout", "escalate", "retry",
-                         "compensate", "input", "parallel", "x", "fileSvc.up", "${steps.x.result}", "48h", "title", ""])
-ANY = st.recursive(WORDS | st.none() | st.booleans() | st.integers(-5, 5),
-                   lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=6), max_leaves=15)
+WORDS = st.sampled_from(
+    [
+        "id",
+        "steps",
+        "service",
+        "branches",
+        "when",
+        "pause",
+        "timeout",
+        "onTimeout",
+        "escalate",
+        "retry",
+        "compensate",
+        "input",
+        "parallel",
+        "x",
+        "fileSvc.up",
+        "${steps.x.result}",
+        "48h",
+        "title",
+        "",
+    ]
+)
+ANY = st.recursive(
+    WORDS | st.none() | st.booleans() | st.integers(-5, 5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=6),
+    max_leaves=15,
+)
 STEP = st.dictionaries(WORDS, ANY, max_size=6)
 
 
@@ -369,8 +488,17 @@ def test_any_text_is_a_definition_or_invalid(text: str) -> None:
 def sequences(draw: st.DrawFn, depth: int = 3) -> list[dict[str, Any]]:
     """Steps without ids: `numbered` gives them in walk order."""
     leaf = st.fixed_dictionaries({"service": st.just("fileSvc.up")}, optional={"parallel": st.booleans()})
-    block = st.fixed_dictionaries({"branches": st.dictionaries(
-        st.sampled_from(["l", "m", "n"]), sequences(depth - 1), min_size=1, max_size=3)}) if depth else leaf
+    block = (
+        st.fixed_dictionaries(
+            {
+                "branches": st.dictionaries(
+                    st.sampled_from(["l", "m", "n"]), sequences(depth - 1), min_size=1, max_size=3
+                )
+            }
+        )
+        if depth
+        else leaf
+    )
     return draw(st.lists(leaf | block, min_size=1, max_size=3))
 
 

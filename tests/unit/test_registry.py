@@ -37,7 +37,10 @@ def problems(folder: Path, text: str) -> list[str]:
 
 
 def test_every_key_of_an_http_lane_is_read(tmp_path: Path) -> None:
-    lanes = registry.load(written(tmp_path, """
+    lanes = registry.load(
+        written(
+            tmp_path,
+            """
         services:
           achSvc:
             transport: http
@@ -48,10 +51,22 @@ def test_every_key_of_an_http_lane_is_read(tmp_path: Path) -> None:
             operation: charge
             backup: achSvc.review
             queue: payments
-    """))
-    assert lanes == {"achSvc": Lane(name="achSvc", transport="http", idempotency="key", key_ttl=86_400.0,
-                                    url="https://ach.internal:8443/v1", timeout=2.5, operation="charge",
-                                    backup="achSvc.review", queue="payments")}
+    """,
+        )
+    )
+    assert lanes == {
+        "achSvc": Lane(
+            name="achSvc",
+            transport="http",
+            idempotency="key",
+            key_ttl=86_400.0,
+            url="https://ach.internal:8443/v1",
+            timeout=2.5,
+            operation="charge",
+            backup="achSvc.review",
+            queue="payments",
+        )
+    }
 
 
 def test_a_local_lane_defaults_to_key_and_its_module_is_imported(modules: Path) -> None:
@@ -83,24 +98,32 @@ def test_a_missing_file_names_itself_and_the_setting(tmp_path: Path) -> None:
 
 
 def test_an_http_lane_must_say_its_idempotency(tmp_path: Path) -> None:
-    [problem] = problems(tmp_path, """\
+    [problem] = problems(
+        tmp_path,
+        """\
         services:
           achSvc: {transport: http, url: "http://ach"}
-    """)
+    """,
+    )
     assert problem.startswith("2:3: lane `achSvc` must say its `idempotency`: HTTP lanes must say which")
 
 
 def test_all_problems_are_listed_with_their_places(tmp_path: Path) -> None:
-    found = problems(tmp_path, """\
+    found = problems(
+        tmp_path,
+        """\
         services:
           one: {transport: htp}
           two: {transport: http, idempotancy: key, url: "http://two"}
           three: {transport: http, idempotency: maybe, url: "ftp://three", timeout: 10}
-    """)
+    """,
+    )
     assert found == [
         "2:20: unknown transport `htp` (did you mean `http`?)",
-        ("3:3: lane `two` must say its `idempotency`: HTTP lanes must say which (key: it honours Idempotency-Key; "
-         "query: it can be asked for a key; safe: it has no effect; none: it can do neither)"),
+        (
+            "3:3: lane `two` must say its `idempotency`: HTTP lanes must say which (key: it honours Idempotency-Key; "
+            "query: it can be asked for a key; safe: it has no effect; none: it can do neither)"
+        ),
         "3:26: unknown key `idempotancy` (did you mean `idempotency`?)",
         "4:41: `idempotency`: 'maybe' is not one of them; known: key, query, safe, none",
         "4:53: `url`: 'ftp://three' is not an address such as http://ach.internal/",
@@ -108,47 +131,56 @@ def test_all_problems_are_listed_with_their_places(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("lane", "said"), [
-    ("{transport: celery, queue: reports}", "transport `celery` is not available in this version"),
-    ("{transport: event}", "transport `event` is not available in this version"),
-    ("{module: tasks.file_svc}", "the lane needs a `transport`"),
-    ("{transport: [local]}", "unknown transport"),
-    ("{transport: local}", "needs a `module`"),
-    ("{transport: local, module: tasks.file_svc, url: 'http://x'}", "unknown key `url`"),
-    ("{transport: local, module: tasks.file_svc, concurrency: 50}", "`concurrency` is not available in this version"),
-    ("{transport: local, module: tasks.file_svc, idempotency: query}", "a local lane cannot be asked"),
-    ("{transport: local, module: tasks.file_svc, idempotency: safe, keyTtl: 1h}", "goes with `idempotency: key`"),
-    ("{transport: local, module: .file_svc}", "is not the full name of a Python module"),
-    ("{transport: local, module: tasks.nothing_here}", "cannot import tasks.nothing_here: ModuleNotFoundError"),
-    ("{transport: local, module: tasks.file_svc, operation: uplaod}", "did you mean `upload`?"),
-    ("{transport: local, module: tasks.file_svc, backup: a}", "does not name a lane and its operation"),
-    ("{transport: local, module: tasks.file_svc, backup: b.upload}", "unknown lane `b`"),
-    ("{transport: local, module: tasks.file_svc, backup: a.uplaod}", "did you mean `upload`?"),
-    ("{transport: local, module: tasks.file_svc, queue: 'a b'}", "is not a queue name"),
-    ("{transport: http, idempotency: key}", "needs a `url`"),
-    ("{transport: http, idempotency: key, url: 'http://'}", "is not an address"),
-    ("{transport: http, idempotency: key, url: 'http://a:99999'}", "out of range"),
-    ("{transport: http, idempotency: key, url: 'http://[::1'}", "`url`"),
-    ("{transport: http, idempotency: key, url: 'http://me:secret@a/'}", "would end up in logs"),
-    ("{transport: http, idempotency: key, url: 'http://a/?q=1'}", "no ? or #"),
-    ("{transport: http, idempotency: key, url: 'http://a/b c'}", "characters that a URL may not"),
-    ("{transport: http, idempotency: key, url: 7}", "is not an address"),
-    ("{transport: http, idempotency: [key], url: 'http://a'}", "is not one of them"),
-    ("just text", "must be a mapping"),
-])
+@pytest.mark.parametrize(
+    ("lane", "said"),
+    [
+        ("{transport: celery, queue: reports}", "transport `celery` is not available in this version"),
+        ("{transport: event}", "transport `event` is not available in this version"),
+        ("{module: tasks.file_svc}", "the lane needs a `transport`"),
+        ("{transport: [local]}", "unknown transport"),
+        ("{transport: local}", "needs a `module`"),
+        ("{transport: local, module: tasks.file_svc, url: 'http://x'}", "unknown key `url`"),
+        (
+            "{transport: local, module: tasks.file_svc, concurrency: 50}",
+            "`concurrency` is not available in this version",
+        ),
+        ("{transport: local, module: tasks.file_svc, idempotency: query}", "a local lane cannot be asked"),
+        ("{transport: local, module: tasks.file_svc, idempotency: safe, keyTtl: 1h}", "goes with `idempotency: key`"),
+        ("{transport: local, module: .file_svc}", "is not the full name of a Python module"),
+        ("{transport: local, module: tasks.nothing_here}", "cannot import tasks.nothing_here: ModuleNotFoundError"),
+        ("{transport: local, module: tasks.file_svc, operation: uplaod}", "did you mean `upload`?"),
+        ("{transport: local, module: tasks.file_svc, backup: a}", "does not name a lane and its operation"),
+        ("{transport: local, module: tasks.file_svc, backup: b.upload}", "unknown lane `b`"),
+        ("{transport: local, module: tasks.file_svc, backup: a.uplaod}", "did you mean `upload`?"),
+        ("{transport: local, module: tasks.file_svc, queue: 'a b'}", "is not a queue name"),
+        ("{transport: http, idempotency: key}", "needs a `url`"),
+        ("{transport: http, idempotency: key, url: 'http://'}", "is not an address"),
+        ("{transport: http, idempotency: key, url: 'http://a:99999'}", "out of range"),
+        ("{transport: http, idempotency: key, url: 'http://[::1'}", "`url`"),
+        ("{transport: http, idempotency: key, url: 'http://me:secret@a/'}", "would end up in logs"),
+        ("{transport: http, idempotency: key, url: 'http://a/?q=1'}", "no ? or #"),
+        ("{transport: http, idempotency: key, url: 'http://a/b c'}", "characters that a URL may not"),
+        ("{transport: http, idempotency: key, url: 7}", "is not an address"),
+        ("{transport: http, idempotency: [key], url: 'http://a'}", "is not one of them"),
+        ("just text", "must be a mapping"),
+    ],
+)
 def test_a_lane_that_is_wrong_says_how(tmp_path: Path, lane: str, said: str) -> None:
     [problem] = problems(tmp_path, f"services:\n  a: {lane}\n")
     assert problem.startswith("2:")
     assert said in problem
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("lanes: {}", "must hold a mapping `services`"),
-    ("services: []", "must hold a mapping `services`"),
-    ("services: {}\nsevices: {}", "unknown key `sevices` (did you mean `services`?)"),
-    ("services: {a.b: {transport: local, module: tasks.file_svc}}", "`a.b` is not a lane name"),
-    ("services: {a: {transport: local}, a: {}}", "duplicate key"),
-])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lanes: {}", "must hold a mapping `services`"),
+        ("services: []", "must hold a mapping `services`"),
+        ("services: {}\nsevices: {}", "unknown key `sevices` (did you mean `services`?)"),
+        ("services: {a.b: {transport: local, module: tasks.file_svc}}", "`a.b` is not a lane name"),
+        ("services: {a: {transport: local}, a: {}}", "duplicate key"),
+    ],
+)
 def test_a_file_that_is_wrong_says_how(tmp_path: Path, text: str, said: str) -> None:
     assert said in problems(tmp_path, text)[0]
 
@@ -161,7 +193,19 @@ def test_a_module_that_fails_while_it_is_imported_is_a_problem_of_its_lane(modul
 
 def test_asking_a_local_lane_settles_nothing() -> None:
     lane = Lane(name="fileSvc", transport="local", module="tasks.file_svc")
-    asked = registry.caller({}).ask(lane, Call(
-        tenant="t", trace="0" * 32, step="s", lane="fileSvc", operation="upload", key="k", attempt=1, payload={},
-        input={}, timeout=1))
+    asked = registry.caller({}).ask(
+        lane,
+        Call(
+            tenant="t",
+            trace="0" * 32,
+            step="s",
+            lane="fileSvc",
+            operation="upload",
+            key="k",
+            attempt=1,
+            payload={},
+            input={},
+            timeout=1,
+        ),
+    )
     assert (asked.outcome, asked.may_retry) == ("uncertain", False)

@@ -31,15 +31,39 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def call(service: str, payload: Any, *, step: str = "step", generation: int = 1, undo: bool = False,
-         result: Any = None, given: Any = None, trace: str = TRACE, tenant: str = "city",
-         callback_url: str | None = None) -> Reply:
+def call(
+    service: str,
+    payload: Any,
+    *,
+    step: str = "step",
+    generation: int = 1,
+    undo: bool = False,
+    result: Any = None,
+    given: Any = None,
+    trace: str = TRACE,
+    tenant: str = "city",
+    callback_url: str | None = None,
+) -> Reply:
     lane, _, operation = service.partition(".")
     phase = "undo" if undo else "do"
-    return CALLER.call(LANES[lane], Call(
-        tenant=tenant, trace=trace, step=step, lane=lane, operation=operation,
-        key=f"{trace}:{step}:g{generation}:{phase}", attempt=1, payload=payload,
-        input=payload if given is None else given, timeout=5, callback_url=callback_url, result=result, undo=undo))
+    return CALLER.call(
+        LANES[lane],
+        Call(
+            tenant=tenant,
+            trace=trace,
+            step=step,
+            lane=lane,
+            operation=operation,
+            key=f"{trace}:{step}:g{generation}:{phase}",
+            attempt=1,
+            payload=payload,
+            input=payload if given is None else given,
+            timeout=5,
+            callback_url=callback_url,
+            result=result,
+            undo=undo,
+        ),
+    )
 
 
 def entries() -> list[tuple[str, int]]:
@@ -48,7 +72,9 @@ def entries() -> list[tuple[str, int]]:
 
 def test_a_charge_is_recorded_once_for_a_key_and_repeats_its_receipt() -> None:
     first, again = (call("achSvc.charge", {"fee": 75}) for _ in range(2))
-    assert first == again == Reply(outcome="done", output={"result": {"charge": "ch-1", "amount": 75, "currency": "USD"}})
+    assert (
+        first == again == Reply(outcome="done", output={"result": {"charge": "ch-1", "amount": 75, "currency": "USD"}})
+    )
     assert entries() == [("charge", 7500)]
 
 
@@ -127,8 +153,18 @@ def test_processes_that_call_at_once_lose_nothing_and_repeat_nothing() -> None:
 
 
 def _die_half_way() -> None:
-    asked = Call(tenant="city", trace=TRACE, step="step", lane="achSvc", operation="charge", key=f"{TRACE}:step:g1:do",
-                 attempt=1, payload={}, input={}, timeout=5)
+    asked = Call(
+        tenant="city",
+        trace=TRACE,
+        step="step",
+        lane="achSvc",
+        operation="charge",
+        key=f"{TRACE}:step:g1:do",
+        attempt=1,
+        payload={},
+        input={},
+        timeout=5,
+    )
 
     def effect(db: sqlite3.Connection) -> None:
         ach_svc._charge(db, asked, 7500)
@@ -161,8 +197,10 @@ def test_the_register_renews_a_permit_once_for_a_key() -> None:
     assert [row["holder"] for row in permit_svc.REGISTER.rows("SELECT holder FROM permits")] == ["Maria"]
 
 
-@pytest.mark.parametrize(("number", "said"), [
-    ("X-1", "has no permit 'X-1'"), ("P-0", "has no permit"), (7, "has no permit"), ("P-1313", "was revoked")])
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [("X-1", "has no permit 'X-1'"), ("P-0", "has no permit"), (7, "has no permit"), ("P-1313", "was revoked")],
+)
 def test_the_register_refuses_a_permit_that_is_unknown_or_revoked(number: Any, said: str) -> None:
     reply = call("permitSvc.update", {"permitNo": number})
     assert reply.outcome == "rejected"
@@ -177,7 +215,9 @@ def test_documents_are_stored_by_trace(data_dir: Path) -> None:
     assert (place / "plan.txt").read_text(encoding="utf-8") == "two floors"
 
 
-@pytest.mark.parametrize("documents", [["../../escape"], ["/etc/x"], [".."], ["a/b"], [""], [7], [{}], "deed", ["a\0b"]])
+@pytest.mark.parametrize(
+    "documents", [["../../escape"], ["/etc/x"], [".."], ["a/b"], [""], [7], [{}], "deed", ["a\0b"]]
+)
 def test_a_document_that_is_no_file_name_is_rejected_and_nothing_stored(data_dir: Path, documents: Any) -> None:
     given = ["fine.txt", *documents] if isinstance(documents, list) else documents
     assert call("fileSvc.upload", {"documents": given}).outcome == "rejected"
@@ -208,9 +248,15 @@ def test_a_letter_asks_for_what_is_missing(data_dir: Path) -> None:
     assert "Please send what is missing: site-plan, insurance." in letter.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("service", "officer"), [
-    ("zoningPortal.approve", "zoning-officer"), ("zoningPortal.backup", "zoning-deputy"),
-    ("approvalSvc.approve", "reviewer"), ("approvalSvc.backup", "backup-reviewer")])
+@pytest.mark.parametrize(
+    ("service", "officer"),
+    [
+        ("zoningPortal.approve", "zoning-officer"),
+        ("zoningPortal.backup", "zoning-deputy"),
+        ("approvalSvc.approve", "reviewer"),
+        ("approvalSvc.backup", "backup-reviewer"),
+    ],
+)
 def test_an_officer_gets_the_callback_url_and_answers_later(data_dir: Path, service: str, officer: str) -> None:
     for _ in range(2):
         reply = call(service, {"permitNo": "P-1"}, callback_url="http://127.0.0.1/callbacks/t/s?token=x")
@@ -232,7 +278,9 @@ def test_checks_find_what_is_missing_by_the_documents_names() -> None:
 
 def test_validation_says_ok_and_what_is_missing() -> None:
     assert call("validationSvc.validate", {"applicant": "Jane Doe", "plans": {"storeys": 2}}).output == {
-        "result": "ok", "missing": []}
+        "result": "ok",
+        "missing": [],
+    }
     assert call("validationSvc.validate", {}).output == {"result": "ok", "missing": ["applicant", "plans"]}
     assert call("validationSvc.validate", {"applicant": 7}).outcome == "rejected"
 
@@ -268,7 +316,9 @@ def test_every_workflow_loads_with_the_repositorys_lanes(path: Path) -> None:
     loader.load(path.read_text(encoding="utf-8"), file=str(path), lanes=LANES)
 
 
-@pytest.mark.parametrize(("sample", "last"), [("permit-renewal.json", "done"), ("permit-renewal-fails.json", "rejected")])
+@pytest.mark.parametrize(
+    ("sample", "last"), [("permit-renewal.json", "done"), ("permit-renewal-fails.json", "rejected")]
+)
 def test_the_samples_fail_only_where_their_name_says(sample: str, last: str) -> None:
     payload = _sample(sample)
     services = ("fileSvc.upload", "achSvc.charge", "permitSvc.update")

@@ -13,10 +13,17 @@ from orchestrator.errors import Invalid, Problem
 from orchestrator.text import MAX_DEPTH, compose
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-        st.text(st.characters(exclude_categories=["Cs"]), max_size=5), inner, max_size=4), max_leaves=12)
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
 
 
 def problems(text: str, **options: Any) -> tuple[Problem, ...]:
@@ -67,7 +74,9 @@ def test_any_text_is_read_or_refused_with_a_place(text: str, file: str) -> None:
     assert all(problem.line and problem.column and problem.message for problem in found_in(text, file))
 
 
-@pytest.mark.parametrize("word", ["no", "yes", "On", "OFF", "1:30", "0123", "0x1F", "0o17", "1_000", ".inf", "-.INF", ".nan"])
+@pytest.mark.parametrize(
+    "word", ["no", "yes", "On", "OFF", "1:30", "0123", "0x1F", "0o17", "1_000", ".inf", "-.INF", ".nan"]
+)
 def test_words_that_readers_disagree_on_are_refused_with_a_mend(word: str) -> None:
     (problem,) = problems(f"a: {word}")
     assert (problem.line, problem.column) == (1, 4)
@@ -79,41 +88,50 @@ def test_in_quotes_they_are_text(word: str) -> None:
     assert compose(f"a: '{word}'").data == {"a": word}
 
 
-@pytest.mark.parametrize(("text", "message", "place"), [
-    ("a: 1\nb: 2\na: 3", "duplicate key `a`", (3, 1)),
-    ("a: &x 1", "anchors", (1, 4)),
-    ("a: *x", "aliases", (1, 4)),
-    ("a: !!str 1", "tags", (1, 4)),
-    ("a: !python/object:os.system x", "tags", (1, 4)),
-    ("<<: {a: 1}", "merge keys", (1, 1)),
-    ("1: a", "not text", (1, 1)),
-    ("? [a]\n: b", "a key must be text", (1, 3)),
-    ("a: 1\n---\nb: 2", "second document", (2, 1)),
-    ("a: [1", "not valid YAML", (2, 1)),
-    ("a:\n\tb: 1", "not valid YAML", (2, 1)),
-    ("a: \a", "control characters", (1, 4)),
-    ("a: 99999999999999999999", "64 bits", (1, 4)),
-    ("a: 1e999", "too large", (1, 4)),
-    ("", "empty", (1, 1)),
-    ('{"a": 1, "a": 2}', "duplicate key `a`", (1, 10))])
+@pytest.mark.parametrize(
+    ("text", "message", "place"),
+    [
+        ("a: 1\nb: 2\na: 3", "duplicate key `a`", (3, 1)),
+        ("a: &x 1", "anchors", (1, 4)),
+        ("a: *x", "aliases", (1, 4)),
+        ("a: !!str 1", "tags", (1, 4)),
+        ("a: !python/object:os.system x", "tags", (1, 4)),
+        ("<<: {a: 1}", "merge keys", (1, 1)),
+        ("1: a", "not text", (1, 1)),
+        ("? [a]\n: b", "a key must be text", (1, 3)),
+        ("a: 1\n---\nb: 2", "second document", (2, 1)),
+        ("a: [1", "not valid YAML", (2, 1)),
+        ("a:\n\tb: 1", "not valid YAML", (2, 1)),
+        ("a: \a", "control characters", (1, 4)),
+        ("a: 99999999999999999999", "64 bits", (1, 4)),
+        ("a: 1e999", "too large", (1, 4)),
+        ("", "empty", (1, 1)),
+        ('{"a": 1, "a": 2}', "duplicate key `a`", (1, 10)),
+    ],
+)
 def test_each_thing_that_is_not_plain_data_is_refused_where_it_stands(
-        text: str, message: str, place: tuple[int, int]) -> None:
+    text: str, message: str, place: tuple[int, int]
+) -> None:
     found = problems(text)
     assert message in found[0].message
     assert (found[0].line, found[0].column) == place
 
 
-@pytest.mark.parametrize(("text", "message", "place"), [
-    ('{"a": 1,}', "`}` is not expected", (1, 9)),
-    ("{'a': 1}", "`'` is not expected", (1, 2)),
-    ('{"a" 1}', "colon", (1, 6)),
-    ('{"a": 1\n "b": 2}', "`,` or `}`", (2, 2)),
-    ('{"a": NaN}', "`N`", (1, 7)),
-    ('{"a": "\n"}', "control character", (1, 8)),
-    ('{"a": 1} x', "more text", (1, 10)),
-    ('["', "Unterminated", (1, 2)),
-    ('{"a": "\\ud800"}', "surrogate", (1, 7)),
-    ("", "too early", (1, 1))])
+@pytest.mark.parametrize(
+    ("text", "message", "place"),
+    [
+        ('{"a": 1,}', "`}` is not expected", (1, 9)),
+        ("{'a': 1}", "`'` is not expected", (1, 2)),
+        ('{"a" 1}', "colon", (1, 6)),
+        ('{"a": 1\n "b": 2}', "`,` or `}`", (2, 2)),
+        ('{"a": NaN}', "`N`", (1, 7)),
+        ('{"a": "\n"}', "control character", (1, 8)),
+        ('{"a": 1} x', "more text", (1, 10)),
+        ('["', "Unterminated", (1, 2)),
+        ('{"a": "\\ud800"}', "surrogate", (1, 7)),
+        ("", "too early", (1, 1)),
+    ],
+)
 def test_json_errors_name_line_and_column(text: str, message: str, place: tuple[int, int]) -> None:
     (problem,) = problems(text, file="w.json")
     assert message in problem.message
@@ -141,10 +159,12 @@ def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
 
 
 def test_steps_run_together_on_one_line_are_shown_in_their_right_form() -> None:
-    text = ("id: permit-renewal\nsteps:\n"
-            "  - id: uploadDocs     service: fileSvc.upload\n"
-            "  - id: chargeFee      service: achSvc.charge  compensate: achSvc.refund\n"
-            "  - id: updatePermitDB service: permitSvc.update\n")
+    text = (
+        "id: permit-renewal\nsteps:\n"
+        "  - id: uploadDocs     service: fileSvc.upload\n"
+        "  - id: chargeFee      service: achSvc.charge  compensate: achSvc.refund\n"
+        "  - id: updatePermitDB service: permitSvc.update\n"
+    )
     found = problems(text, file="permit-renewal.yaml")
     assert [(problem.line, problem.column) for problem in found] == [(3, 24), (4, 24), (5, 24)]
     assert "- {id: chargeFee, service: achSvc.charge, compensate: achSvc.refund}" in (found[1].hint or "")
