@@ -9,8 +9,9 @@ from orchestrator import states
 
 # By verb; a transition that is not here is nothing that anybody has to read about.
 STEP = {
-    "claim": "START{again}", "open": "START", "reopen": "START", "succeed": "DONE", "resolve": "DONE", "fail": "FAIL {error}", "reject": "FAIL {error}",
-    "retry": "RETRY {error}", "lose": "RETRY {error}", "skip": "SKIP{why}", "park": "WAIT {url}",
+    "claim": "START{again}", "open": "START", "reopen": "START", "succeed": "DONE", "resolve": "DONE",
+    "fail": "FAIL {error}", "reject": "FAIL {error}", "retry": "RETRY {error}", "lose": "RETRY {error}",
+    "skip": "SKIP{why}", "park": "WAIT {url}",
     "escalate": "ESCALATE {service}", "doubt": "UNKNOWN {error}", "stick": "STUCK its compensation failed",
 }  # fmt: skip
 COMPENSATION = {

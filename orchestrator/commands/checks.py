@@ -84,7 +84,7 @@ def examine(data_dir: Path | None, *, servers_only: bool = False) -> Findings:
 
 
 def _database(settings: Settings, queues: Collection[str] | None) -> Findings:
-    """`queues`: those of the configuration, none of which is known when it is empty; None: the server alone is looked at."""
+    """`queues`: those of the configuration; empty: they are not known; None: the server alone is looked at."""
     assert settings.database_url is not None, "located() sees to it"
     checks: list[tuple[str, Callable[[Connection], Findings]]] = [("database", _server), ("schema", _schema)]
     if queues is not None:

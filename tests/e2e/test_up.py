@@ -1,4 +1,4 @@
-"""The whole stack, through the installed command and HTTP: flights complete whoever is killed, and nothing is left over."""
+"""`orchestrator up` and HTTP: flights complete whoever is killed, and nothing is left over."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_what_a_lane_logs_while_it_is_called_carries_the_trace(stream: io.String
 def test_an_exception_is_shown_with_its_trace(stream: io.StringIO) -> None:
     logs.configure(Settings(log_format="console"), stream)
     try:
-        raise LookupError("no such bank")
+        raise LookupError("no such bank")  # noqa: TRY301  # how it is shown is the test
     except LookupError:
         with logs.about(trace=HEADER.id, step="chargeFee", tenant="city"):
             logging.getLogger("a.lane").exception("the lane broke")
