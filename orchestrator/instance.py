@@ -168,7 +168,7 @@ class Instance:
     def open(self, block: str) -> None:
         """Open a block: its branches' first steps have their turn."""
         row = self.row(block) or self._new(block)
-        verb = "reopen" if row.state in (states.SUCCEEDED, states.SKIPPED, states.COMPENSATED) else "open"
+        verb = "reopen" if row.state in (states.SUCCEEDED, states.SKIPPED) else "open"
         heads = self.plan.heads(block)
         self.move(row, verb, branches_left=len(heads), lease_until=None, limit_until=None)
         for head in heads:

@@ -46,7 +46,7 @@ STEP = {
     for row in (
         _step("ready", "unborn", READY, "its predecessor has ended"),
         _step("claim", "READY RETRYING", RUNNING, "a leg has taken it, under a lease"),
-        _step("open", "unborn READY RUNNING", RUNNING, "a block has opened its branches"),
+        _step("open", "unborn RUNNING", RUNNING, "a block has opened its branches"),
         _step("release", "RUNNING", READY, "handed back before anything was sent"),
         _step("park", "RUNNING", WAITING, "the answer or the decision comes by callback"),
         _step("succeed", "RUNNING", SUCCEEDED, "the service has done it"),
@@ -61,7 +61,7 @@ STEP = {
         _step("end", "READY RETRYING WAITING RUNNING", SKIPPED, "its instance has failed or was cancelled"),
         _step("redo", "UNKNOWN", READY, "a person orders the same generation again"),
         _step("renew", "FAILED SKIPPED COMPENSATED SUCCEEDED", READY, "an operator retries: a new generation"),
-        _step("reopen", "SUCCEEDED SKIPPED COMPENSATED", RUNNING, "the same, for a block"),
+        _step("reopen", "SUCCEEDED SKIPPED", RUNNING, "the same, for a block"),
         _step("undo", "SUCCEEDED FAILED SKIPPED STUCK", COMPENSATING, "it is on the undo list"),
         _step("compensate", "COMPENSATING", COMPENSATED, "its compensation has succeeded"),
         _step("stick", "COMPENSATING", STUCK, "its compensation cannot succeed without a person"),
