@@ -20,11 +20,11 @@ from typing import Self
 
 import redis
 
-from orchestrator import embedded_postgres
-from orchestrator.child import Child, end_group, spawn
-from orchestrator.data_directory import Claim, claim, private_file, secret
 from orchestrator.errors import ServerError
-from orchestrator.ports import LOOPBACK, free_port
+from orchestrator.servers import embedded_postgres
+from orchestrator.servers.child import Child, end_group, spawn
+from orchestrator.servers.data_directory import Claim, claim, private_file, secret
+from orchestrator.servers.ports import LOOPBACK, free_port
 from orchestrator.settings import Settings
 
 STARTS = 3  # a port can be taken between our look and the server's; dying backends hold shared memory for a moment

@@ -27,10 +27,10 @@ from typing import Any
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_math
 
-from orchestrator.cel_source import Source, parse, split_template
-from orchestrator.cel_values import Plain, as_doubles
 from orchestrator.definition import Expression, Template
 from orchestrator.errors import ExpressionError, Json
+from orchestrator.language.cel_source import Source, parse, split_template
+from orchestrator.language.cel_values import Plain, as_doubles
 
 MAX_SOURCE = 4000  # characters
 MAX_PLACES = 200  # `${…}` in one template: each may bring the whole payload

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from orchestrator import expression, input_schema, shape
+from orchestrator import expression
 from orchestrator.definition import (
     Branch,
     BranchesStep,
@@ -30,9 +30,10 @@ from orchestrator.definition import (
 )
 from orchestrator.errors import Invalid, Problem
 from orchestrator.lane import Lane
-from orchestrator.schema import WrittenCompensation, WrittenDefinition, WrittenRetry, WrittenStep
-from orchestrator.sequences import neighbours, together, written_ids
-from orchestrator.text import LIMIT, Composed, Path, compose
+from orchestrator.language import input_schema, shape
+from orchestrator.language.schema import WrittenCompensation, WrittenDefinition, WrittenRetry, WrittenStep
+from orchestrator.language.sequences import neighbours, together, written_ids
+from orchestrator.language.text import LIMIT, Composed, Path, compose
 
 MAX_NESTING = 8  # branches within branches
 SERVICE_KEYS = frozenset(

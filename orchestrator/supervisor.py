@@ -16,12 +16,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.child import Child, end_group, send, spawn
-from orchestrator.console import Console, Lines
-from orchestrator.descendants import adopt_orphans, descendants
+from orchestrator.servers.child import Child, end_group, send, spawn
+from orchestrator.servers.console import Console, Lines
+from orchestrator.servers.descendants import adopt_orphans, descendants
+from orchestrator.servers.stack import compose
+from orchestrator.servers.wake import Wake, wakened
 from orchestrator.settings import Settings
-from orchestrator.stack import compose
-from orchestrator.wake import Wake, wakened
 
 STOP_AFTER = 12.0  # seconds from being told to the last process gone
 FOR_NEEDED = 0.4  # of that, kept for those that the others need

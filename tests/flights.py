@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from celery.contrib.testing.worker import start_worker
 from celery.worker import state
 
-from orchestrator import bootstrap, engine
+from orchestrator import bootstrap, engine, queries
 from orchestrator.process import Threads
-from orchestrator.stack import environment
+from orchestrator.servers.stack import environment
 from orchestrator.system import System
 from tasks import legs
 
@@ -84,7 +84,7 @@ def define(system: System, text: str) -> str:
 
 
 def status(system: System, instance_id: str) -> dict[str, Any]:
-    return engine.status(system, tenant=TENANT, instance_id=instance_id)
+    return queries.status(system, tenant=TENANT, instance_id=instance_id)
 
 
 def until(condition: Callable[[], T | None], what: str) -> T:

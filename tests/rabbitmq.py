@@ -18,8 +18,8 @@ from pathlib import Path
 
 import amqp
 
-from orchestrator.child import Child, end_group, spawn
-from orchestrator.ports import LOOPBACK, free_port
+from orchestrator.servers.child import Child, end_group, spawn
+from orchestrator.servers.ports import LOOPBACK, free_port
 from tests import servers
 
 SCRIPTS = Path("/usr/lib/rabbitmq/bin")  # Debian's wrappers in /usr/sbin would change the user and the folders

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import text
 
-from orchestrator import attempts, bootstrap, engine, legs
+from orchestrator import attempts, bootstrap, callbacks, legs
 from orchestrator.attempts import Attempt
-from orchestrator.engine import Decided
+from orchestrator.callbacks import Decided
 from orchestrator.instance import Instance
 from orchestrator.settings import Settings
 from orchestrator.states import Phase
@@ -321,7 +321,7 @@ class Airport:
 
     def decide(self, instance: str, step: str, *, token: str | None = None, **answer: Any) -> Decided:
         tenant = flights.TENANT if token is None else None
-        return engine.decide(self.system, trace=instance, step=step, token=token, tenant=tenant, **answer)
+        return callbacks.decide(self.system, trace=instance, step=step, token=token, tenant=tenant, **answer)
 
     def order(self, use_case: Callable[..., str], instance: str, **more: Any) -> str:
         return use_case(self.system, tenant=flights.TENANT, instance_id=instance, **more)

@@ -122,7 +122,7 @@ def caller(scope: str) -> Principal:
 
 
 def decider(token: str | None) -> dict[str, str | None]:
-    """The arguments `token`, `tenant` and `by` of engine.decide: a callback token stands for itself."""
+    """The arguments `token`, `tenant` and `by` of callbacks.decide: a callback token stands for itself."""
     if token is not None:
         return {"token": token, "tenant": None, "by": None}
     person = caller("workflows:decide")

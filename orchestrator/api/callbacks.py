@@ -7,7 +7,7 @@ from typing import Any
 from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.models.tag import Tag
 
-from orchestrator import engine
+from orchestrator import callbacks
 from orchestrator.api import models as m
 from orchestrator.api.auth import decider
 from orchestrator.api.context import system
@@ -33,5 +33,5 @@ def decide(
 ) -> dict[str, Any]:
     """Answer a waiting step, with its callback token or as somebody who may decide."""
     token = query.token if query.token is not None else header.callback_token
-    decided = engine.decide(system(), trace=path.trace, step=path.step, **decider(token), **dict(body))
+    decided = callbacks.decide(system(), trace=path.trace, step=path.step, **decider(token), **dict(body))
     return {"step": decided.step, "decision": decided.decision, "repeated": decided.repeated}

@@ -8,7 +8,7 @@ from flask import request
 from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.models.tag import Tag
 
-from orchestrator import engine
+from orchestrator import engine, queries
 from orchestrator.api import models as m
 from orchestrator.api.auth import caller
 from orchestrator.api.bodies import body_text
@@ -60,12 +60,12 @@ def validate() -> dict[str, Any]:
 @routes.get("", responses={200: m.PageAnswer})
 def list_definitions() -> dict[str, Any]:
     """List definitions; one whose newest file was refused carries its `errors`."""
-    return {"items": engine.list_definitions(system(), tenant=caller("definitions:read").tenant), "cursor": None}
+    return {"items": queries.list_definitions(system(), tenant=caller("definitions:read").tenant), "cursor": None}
 
 
 @routes.get("/<id>", responses={200: m.DefinitionAnswer, 404: m.NOT_FOUND})
 def get_definition(path: m.DefinitionPath, query: m.VersionQuery) -> dict[str, Any]:
     """Read one version of a definition, as it was written."""
-    return engine.get_definition(
+    return queries.get_definition(
         system(), tenant=caller("definitions:read").tenant, workflow_id=path.id, version=query.version
     )

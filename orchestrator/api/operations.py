@@ -9,7 +9,7 @@ from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.models.tag import Tag
 
-from orchestrator import engine
+from orchestrator import queries
 from orchestrator.api import models as m
 from orchestrator.api.auth import caller
 from orchestrator.api.context import system
@@ -35,7 +35,7 @@ def healthz() -> dict[str, Any]:
 @routes.get("/readyz", responses={200: m.ReadyAnswer, 503: m.problem_response("What does not answer is false")})
 def readyz() -> dict[str, Any] | Response:
     """Database and broker answer: 200; else 503, and which of them does not."""
-    found = engine.ready(system())
+    found = queries.ready(system())
     if found["ok"]:
         return {"ok": True, "database": True, "broker": True}
     log.error("not ready", **found)  # why: an address or a user's name is not for everybody who may ask
@@ -57,4 +57,4 @@ def readyz() -> dict[str, Any] | Response:
 def metrics() -> Response:
     """Instances by status, waiting work and its age, for Prometheus."""
     caller("metrics:read")
-    return Response(engine.metrics(system()), content_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(queries.metrics(system()), content_type="text/plain; version=0.0.4; charset=utf-8")

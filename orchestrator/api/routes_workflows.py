@@ -8,7 +8,7 @@ from typing import Any
 from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.models.tag import Tag
 
-from orchestrator import engine
+from orchestrator import engine, queries
 from orchestrator.api import models as m
 from orchestrator.api.auth import caller
 from orchestrator.api.context import system
@@ -53,27 +53,27 @@ def start(body: m.StartBody, header: m.StartHeader) -> Answer:
 @routes.get("", responses={200: m.PageAnswer})
 def list_instances(query: m.InstancesQuery) -> dict[str, Any]:
     """List instances, newest first."""
-    page = engine.list_instances(system(), tenant=caller("workflows:read").tenant, **dict(query))
+    page = queries.list_instances(system(), tenant=caller("workflows:read").tenant, **dict(query))
     return {"items": page.items, "cursor": page.cursor}
 
 
 @routes.get("/<id>/status", responses={200: m.StatusAnswer, 404: m.NOT_FOUND})
 def status(path: m.InstancePath) -> dict[str, Any]:
     """Where an instance is, what happened to it, and what was undone."""
-    return engine.status(system(), tenant=caller("workflows:read").tenant, instance_id=path.id)
+    return queries.status(system(), tenant=caller("workflows:read").tenant, instance_id=path.id)
 
 
 @routes.get("/<id>/history", responses={200: m.PageAnswer, 404: m.NOT_FOUND})
 def history(path: m.InstancePath, query: m.PageQuery) -> dict[str, Any]:
     """Every transition of an instance, in order."""
-    page = engine.history(system(), tenant=caller("workflows:read").tenant, instance_id=path.id, **dict(query))
+    page = queries.history(system(), tenant=caller("workflows:read").tenant, instance_id=path.id, **dict(query))
     return {"items": page.items, "cursor": page.cursor}
 
 
 @routes.get("/<id>/logs", responses={200: m.PageAnswer, 404: m.NOT_FOUND})
 def logs(path: m.InstancePath, query: m.PageQuery) -> dict[str, Any]:
     """The log lines of an instance, oldest first."""
-    page = engine.logs(system(), tenant=caller("workflows:read").tenant, instance_id=path.id, **dict(query))
+    page = queries.logs(system(), tenant=caller("workflows:read").tenant, instance_id=path.id, **dict(query))
     return {"items": page.items, "cursor": page.cursor}
 
 

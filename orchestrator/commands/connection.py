@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator import running_stack, settings
+from orchestrator import settings
 from orchestrator.errors import SettingsError
+from orchestrator.servers import running_stack
 from orchestrator.settings import Settings
 
 if TYPE_CHECKING:

@@ -54,7 +54,7 @@ def graph(file: Path, svg: bool) -> None:
 @click.argument("file", type=FILE)
 def compile_(file: Path) -> None:
     """Print a definition's canvases, one a line: fused legs in brackets, their queue behind @."""
-    from orchestrator import canvas_text
+    from orchestrator.commands import canvas_text
     from orchestrator.plan import Plan
 
     given = settings.load()
@@ -68,6 +68,6 @@ def compile_(file: Path) -> None:
 @click.command()
 def schema() -> None:
     """Print the JSON Schema of definitions, for editors."""
-    from orchestrator.schema import json_schema
+    from orchestrator.language.schema import json_schema
 
     output.as_json(json_schema())

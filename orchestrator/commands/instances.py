@@ -13,7 +13,7 @@ from orchestrator.commands import output, reading, starting
 from orchestrator.commands.connection import connect, data_dir_option
 
 if TYPE_CHECKING:
-    from orchestrator.engine import Page
+    from orchestrator.queries import Page
 
 PAGE = 500
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -41,10 +41,10 @@ def start(workflow: str, payload: str, key: str | None, data_dir: Path | None) -
 @data_dir_option
 def status(instance_id: str, as_json: bool, data_dir: Path | None) -> None:
     """Where an instance stands."""
-    from orchestrator import engine
+    from orchestrator import queries
 
     system = connect(data_dir)
-    shown = engine.status(system, tenant=system.settings.tenant, instance_id=instance_id)
+    shown = queries.status(system, tenant=system.settings.tenant, instance_id=instance_id)
     if as_json:
         output.as_json(shown)
     else:
@@ -73,10 +73,10 @@ def _show(shown: dict[str, Any]) -> None:
 def list_(*, wanted: str | None, workflow: str | None, business_key: str | None, stuck: bool, limit: int,
           as_json: bool, data_dir: Path | None) -> None:  # fmt: skip
     """List instances, newest first."""
-    from orchestrator import engine
+    from orchestrator import queries
 
     system = connect(data_dir)
-    page = engine.list_instances(
+    page = queries.list_instances(
         system, tenant=system.settings.tenant, status="STUCK" if stuck else _state(wanted), workflow_id=workflow,
         business_key=business_key, limit=limit,
     )  # fmt: skip
@@ -100,10 +100,10 @@ def _state(name: str | None) -> str | None:
 @data_dir_option
 def history(instance_id: str, as_json: bool, data_dir: Path | None) -> None:
     """Every transition of an instance, in order."""
-    from orchestrator import engine
+    from orchestrator import queries
 
     system = connect(data_dir)
-    items = _all(lambda cursor: engine.history(
+    items = _all(lambda cursor: queries.history(
         system, tenant=system.settings.tenant, instance_id=instance_id, limit=PAGE, cursor=cursor))  # fmt: skip
     if as_json:
         output.as_json(items)
@@ -127,17 +127,18 @@ def _all(page_at: Callable[[str | None], Page]) -> list[dict[str, Any]]:
 @data_dir_option
 def logs(instance_id: str, follow: bool, as_json: bool, data_dir: Path | None) -> None:
     """The log of an instance."""
-    from orchestrator import engine, following
+    from orchestrator import queries
+    from orchestrator.commands import following
 
     system = connect(data_dir)
     tenant = system.settings.tenant
     if follow:
-        trace = engine.status(system, tenant=tenant, instance_id=instance_id)["instanceId"]
+        trace = queries.status(system, tenant=tenant, instance_id=instance_id)["instanceId"]
         for entry in following.follow(system, tenant=tenant, trace=trace, until=following.is_over):
             if entry["line"]:
                 click.echo(f"{entry['time']} [{trace}] {entry['line']}")
         return
-    items = _all(lambda cursor: engine.logs(
+    items = _all(lambda cursor: queries.logs(
         system, tenant=tenant, instance_id=instance_id, limit=PAGE, cursor=cursor))  # fmt: skip
     if as_json:
         output.as_json(items)
@@ -156,11 +157,11 @@ def logs(instance_id: str, follow: bool, as_json: bool, data_dir: Path | None) -
 def approve(*, instance_id: str, step: str, reject: bool, comment: str | None, result: str | None,
             data_dir: Path | None) -> None:  # fmt: skip
     """Decide a step that waits."""
-    from orchestrator import engine
+    from orchestrator import callbacks
 
     value = reading.parse(result, "--result") if result is not None else None
     system = connect(data_dir)
-    decided = engine.decide(
+    decided = callbacks.decide(
         system, trace=instance_id, step=step, token=None, tenant=system.settings.tenant,
         decision="rejected" if reject else "approved", result=value, comment=comment, by=getpass.getuser(),
     )  # fmt: skip

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator import running_stack, settings
+from orchestrator import settings
 from orchestrator.commands import reading
 from orchestrator.commands.connection import composed, joined
+from orchestrator.servers import running_stack
 from orchestrator.settings import Settings
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Flight:
         return self._follow(system, self._suspect_no_worker, lambda: None)
 
     def on_own_stack(self, given: Settings, folder: Path) -> int:
-        from orchestrator import small_stack
+        from orchestrator.servers import small_stack
 
         with small_stack.running(given, folder, note) as stack:
             system = composed(stack.settings)
@@ -94,8 +95,7 @@ class Flight:
                 system.database.close()  # before its server stops
 
     def _follow(self, system: System, check: Callable[[], None], serve: Serve) -> int:
-        from orchestrator import following
-        from orchestrator.commands import starting
+        from orchestrator.commands import following, starting
 
         name = starting.named(system, self._workflow)
         if starting.calls_over_http(system, name):
@@ -110,12 +110,12 @@ class Flight:
         return self._end(system, trace, last)
 
     def _is_end(self, status: str) -> bool:
-        from orchestrator import following
+        from orchestrator.commands import following
 
         return following.is_over(status) or (self._no_wait and following.is_parked(status))
 
     def _say(self, system: System, trace: str, entry: Any, serve: Serve) -> str | None:
-        from orchestrator import following
+        from orchestrator.commands import following
 
         self._moved = time.monotonic()
         if said := following.step_line(system, trace, entry):
@@ -126,9 +126,10 @@ class Flight:
         return entry["status"] if entry["step"] is None else None
 
     def _end(self, system: System, trace: str, last: str) -> int:
-        from orchestrator import engine, following
+        from orchestrator import queries
+        from orchestrator.commands import following
 
-        shown = engine.status(system, tenant=system.settings.tenant, instance_id=trace)
+        shown = queries.status(system, tenant=system.settings.tenant, instance_id=trace)
         status, reason = shown["status"], f" ({shown['reason']})" if shown["reason"] else ""
         if not following.is_over(status):
             note(f"{status}{reason}: {trace} goes on with `orchestrator up`")

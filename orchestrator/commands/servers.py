@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator import running_stack, settings
+from orchestrator import settings
 from orchestrator.commands.connection import NO_BROKER, composed
 from orchestrator.errors import Problem, SettingsError
+from orchestrator.servers import running_stack
 
 if TYPE_CHECKING:
     from celery import Celery

@@ -44,11 +44,11 @@ def store(system: System, path: Path) -> str:
 
 def calls_over_http(system: System, name: str) -> bool:
     """Whether a service may answer by callback before we know that anything waits."""
-    from orchestrator import engine, loader
+    from orchestrator import loader, queries
     from orchestrator.definition import ServiceStep, walk
 
     try:
-        found = engine.get_definition(system, tenant=system.settings.tenant, workflow_id=name)
+        found = queries.get_definition(system, tenant=system.settings.tenant, workflow_id=name)
     except NotFound:
         return False  # `start` will say so
     steps = walk(loader.load(found["text"], lanes=system.lanes, strict=False).steps) if found["text"] else ()
@@ -57,9 +57,9 @@ def calls_over_http(system: System, name: str) -> bool:
 
 
 def _unknown(system: System, name: str) -> BadRequest:
-    from orchestrator import engine
+    from orchestrator import queries
 
-    known = [one["id"] for one in engine.list_definitions(system, tenant=system.settings.tenant)]
+    known = [one["id"] for one in queries.list_definitions(system, tenant=system.settings.tenant)]
     near = difflib.get_close_matches(name, known, n=1)
     mend = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known) or 'none'}"
     return BadRequest(f"there is no workflow `{name}`; {mend}")

@@ -33,7 +33,7 @@ from orchestrator.errors import Invalid, Problem
 from orchestrator.lane import Call, Lane, Reply
 from orchestrator.lanes import body, http, local
 from orchestrator.lanes.connections import Connections
-from orchestrator.text import Composed, compose
+from orchestrator.language.text import Composed, compose
 
 LANE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 OPERATION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from orchestrator import engine
+from orchestrator import callbacks, queries
 from orchestrator.api.auth import caller, decider
 from orchestrator.api.bodies import check_text
 from orchestrator.api.context import system
@@ -28,15 +28,15 @@ def _words() -> dict[str, Any]:
 def instances() -> str:
     reader = caller("workflows:read")
     asked = {name: request.args.get(name) or None for name in ("status", "workflow_id", "business_key", "cursor")}
-    page = engine.list_instances(system(), tenant=reader.tenant, limit=PAGE, **asked)
+    page = queries.list_instances(system(), tenant=reader.tenant, limit=PAGE, **asked)
     return render_template("instances.html", page=page, asked=asked)
 
 
 @routes.get("/ui/instances/<instance_id>")
 def instance(instance_id: str) -> str:
     reader = caller("workflows:read")
-    found = engine.status(system(), tenant=reader.tenant, instance_id=instance_id)
-    log = engine.logs(
+    found = queries.status(system(), tenant=reader.tenant, instance_id=instance_id)
+    log = queries.logs(
         system(), tenant=reader.tenant, instance_id=instance_id, limit=ROWS, cursor=request.args.get("log") or None
     )
     decided = next((step for step in found["steps"] if step["step"] == request.args.get("decided")), None)
@@ -56,7 +56,7 @@ def awaits_decision(step: dict[str, Any]) -> bool:
 
 @routes.post("/ui/instances/<instance_id>/steps/<step>/decide")
 def decide(instance_id: str, step: str) -> Response:
-    engine.decide(system(), trace=instance_id, step=step, **decider(None), **_answer())
+    callbacks.decide(system(), trace=instance_id, step=step, **decider(None), **_answer())
     return redirect(url_for("ui.instance", instance_id=instance_id, decided=step), 303)
 
 
@@ -65,14 +65,14 @@ def callback(trace: str, step: str) -> str:
     """What a callback link shows: it decides nothing, for mail scanners and previews follow links too."""
     token = request.args.get("token")
     tenant = decider(token)["tenant"]
-    found = engine.callback_page(system(), trace=trace, step=step, token=token, tenant=tenant)
+    found = callbacks.page(system(), trace=trace, step=step, token=token, tenant=tenant)
     return render_template("callback.html", found=found, trace=trace, step=step, token=token)
 
 
 @routes.post("/ui/callbacks/<trace>/<step>")
 def decide_callback(trace: str, step: str) -> Response:
     token = request.form.get("token")
-    engine.decide(system(), trace=trace, step=step, **decider(token), **_answer())
+    callbacks.decide(system(), trace=trace, step=step, **decider(token), **_answer())
     return redirect(url_for("ui.callback", trace=trace, step=step, token=token), 303)
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import redis
 
 from orchestrator import bootstrap, embedded
-from orchestrator.child import Child, end_group, spawn
+from orchestrator.servers.child import Child, end_group, spawn
+from orchestrator.servers.stack import environment
 from orchestrator.settings import Settings
-from orchestrator.stack import environment
 from orchestrator.store.database import upgrade
 from orchestrator.system import System
 from tests import servers

@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.child import Child, end_group, spawn
-from orchestrator.descendants import descendants
-from orchestrator.ports import free_port
+from orchestrator.servers.child import Child, end_group, spawn
+from orchestrator.servers.descendants import descendants
+from orchestrator.servers.ports import free_port
+from orchestrator.servers.stack import command
 from orchestrator.settings import PREFIX
-from orchestrator.stack import command
 from tests import servers
 
 READY_WITHIN = 120.0  # seconds

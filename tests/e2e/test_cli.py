@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.descendants import descendants
+from orchestrator.servers.descendants import descendants
 from tests import servers
 from tests.processes import gone, wait_until
 

@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from orchestrator import engine, legs
+from orchestrator import callbacks, engine, legs, queries
 from orchestrator.api.app import create_app
 from orchestrator.bootstrap import compose
 from orchestrator.settings import Settings
@@ -108,7 +108,7 @@ def waiting(system: System) -> str:
 
 
 def state(system: System, instance_id: str) -> str:
-    status: str = engine.status(system, tenant=TENANT, instance_id=instance_id)["status"]
+    status: str = queries.status(system, tenant=TENANT, instance_id=instance_id)["status"]
     return status
 
 
@@ -163,7 +163,7 @@ def test_a_decision_made_meanwhile_is_shown_to_who_comes_second(
     page: Page, site: str, waiting: str, system: System
 ) -> None:
     page.goto(f"{site}/ui/instances/{waiting}")
-    engine.decide(system, trace=waiting, step="zoningApproval", token=None, tenant=TENANT, decision="approved")
+    callbacks.decide(system, trace=waiting, step="zoningApproval", token=None, tenant=TENANT, decision="approved")
     page.get_by_role("button", name="Reject").click()
     assert "approved" in page.get_by_role("main").inner_text()
     assert_accessible(page)

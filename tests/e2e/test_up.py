@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.descendants import descendants
-from orchestrator.ports import free_port
+from orchestrator.servers.descendants import descendants
+from orchestrator.servers.ports import free_port
 from tests import held_lane, servers
 from tests.processes import gone, wait_until
 

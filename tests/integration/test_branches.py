@@ -281,6 +281,6 @@ def _ended(airport: Airport, instance: str, n: int) -> str:
 
 
 def decide(airport: Airport, instance: str) -> Any:
-    from orchestrator import engine
+    from orchestrator import callbacks
 
-    return engine.decide(airport.system, trace=instance, step="ask", token=None, tenant=flights.TENANT)
+    return callbacks.decide(airport.system, trace=instance, step="ask", token=None, tenant=flights.TENANT)

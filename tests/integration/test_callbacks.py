@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import engine
-from orchestrator.engine import Decided
+from orchestrator import callbacks, engine
+from orchestrator.callbacks import Decided
 from orchestrator.errors import BadRequest, Conflict, Gone, NotFound, TooLarge, Unauthorized
 from orchestrator.sweep import sweep
 from tests import flights
@@ -58,7 +58,7 @@ def test_a_wrong_token_is_refused_before_anything_is_said_about_the_step(airport
     with pytest.raises(Unauthorized):
         airport.decide(instance, "after", token=right, decision="approved")
     with pytest.raises(Unauthorized):
-        engine.decide(airport.system, trace=instance, step="approval", token=None, tenant=None, decision="approved")
+        callbacks.decide(airport.system, trace=instance, step="approval", token=None, tenant=None, decision="approved")
     airport.decide(instance, "approval", token=right)
     airport.ended(instance)
     with pytest.raises(Unauthorized):
@@ -158,7 +158,7 @@ def test_a_step_that_does_not_wait_has_nothing_to_decide(airport: Airport) -> No
         with pytest.raises(NotFound):
             airport.decide(instance, step)
     with pytest.raises(NotFound):
-        engine.decide(airport.system, trace=instance, step="approval", token=None, tenant="elsewhere")
+        callbacks.decide(airport.system, trace=instance, step="approval", token=None, tenant="elsewhere")
     with pytest.raises(NotFound):
         airport.decide("0" * 32, "approval")
     assert states_of(airport.status(instance))["approval"] == "WAITING"
@@ -367,9 +367,7 @@ def test_what_waits_shows_where_its_answer_goes(airport: Airport) -> None:
     instance = waiting(airport, "shows")
     shown = airport.status(instance)
     assert (shown["status"], shown["currentStep"]) == ("WAITING", "approval")
-    page = engine.callback_page(
-        airport.system, trace=instance, step="approval", token=airport.token("ask"), tenant=None
-    )
+    page = callbacks.page(airport.system, trace=instance, step="approval", token=airport.token("ask"), tenant=None)
     assert page["waiting"] is True
     assert states_of(airport.status(instance))["approval"] == "WAITING", "a look decides nothing"
     flights.until(lambda: airport.status(instance)["status"] == "WAITING", "it still waits")

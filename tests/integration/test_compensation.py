@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator import engine
+from orchestrator import callbacks, engine
 from orchestrator.errors import Conflict
 from tests import flights
 from tests.services import (
@@ -351,7 +351,7 @@ steps:
     [call] = airport.service.came("ua")
     flights.until(lambda: "park" in verbs(airport.status(instance), "a", "undo"), "the undo waits")
     token = call.body["callbackUrl"].split("token=")[1]
-    engine.decide(airport.system, trace=instance, step="a", token=token, tenant=None, result={"refunded": True})
+    callbacks.decide(airport.system, trace=instance, step="a", token=token, tenant=None, result={"refunded": True})
     shown = airport.ended(instance)
     assert shown["status"] == "COMPENSATED"
     assert shown["compensations"][0]["result"] == {"refunded": True}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import bootstrap, engine
+from orchestrator import bootstrap, engine, queries
 from orchestrator.errors import BadRequest, Invalid, NotFound, TooLarge
 from tests import flights
 from tests.services import Airport, composed
@@ -41,19 +41,19 @@ def test_a_new_text_is_a_new_version_and_the_same_text_is_not(tower: Airport) ->
     assert (put(tower, FIRST).version, put(tower, FIRST).created) == (1, False)
     assert put(tower, SECOND) == engine.Saved(workflow_id="permit", version=2, created=True)
     assert put(tower, FIRST).version == 3, "going back is a new version: none is ever changed"
-    found = engine.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit")
+    found = queries.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit")
     assert (found["version"], found["versions"], found["title"]) == (3, [1, 2, 3], "First")
-    second = engine.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit", version=2)
+    second = queries.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit", version=2)
     assert (second["text"], second["title"]) == (SECOND, "Second")
     with pytest.raises(NotFound):
-        engine.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit", version=4)
+        queries.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit", version=4)
 
 
 def test_those_who_save_at_once_get_versions_one_after_the_other(tower: Airport) -> None:
     texts = [FIRST.replace("First", f"Title {n % 6}") for n in range(24)]
     with ThreadPoolExecutor(8) as pool:
         saved = list(pool.map(lambda text: put(tower, text), texts))
-    versions = engine.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit")["versions"]
+    versions = queries.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit")["versions"]
     assert versions == list(range(1, len(versions) + 1))
     assert sum(one.created for one in saved) == len(versions)
 
@@ -80,7 +80,7 @@ def test_a_text_with_errors_changes_nothing_and_is_answered_with_all_of_them(tow
     with pytest.raises(Invalid) as raised:
         put(tower, "id: permit\nsteps:\n  - {id: a, servce: keyed.a}\n  - {id: a, service: nowhere.a}\n")
     assert {problem.line for problem in raised.value.problems} == {3, 4}
-    assert engine.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit")["version"] == 1
+    assert queries.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit")["version"] == 1
     assert tower.start("permit")
 
 
@@ -90,17 +90,17 @@ def test_a_text_of_another_id_or_one_too_large_is_refused(tower: Airport) -> Non
     with pytest.raises(TooLarge):
         put(tower, FIRST + "# " + "x" * tower.system.settings.max_definition)
     with pytest.raises(NotFound):
-        engine.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit")
+        queries.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit")
 
 
 def test_definitions_are_each_tenants_own(tower: Airport) -> None:
     put(tower, FIRST)
     put(tower, SECOND, "elsewhere")
-    mine = engine.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit")
-    theirs = engine.get_definition(tower.system, tenant="elsewhere", workflow_id="permit")
+    mine = queries.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit")
+    theirs = queries.get_definition(tower.system, tenant="elsewhere", workflow_id="permit")
     assert (mine["title"], theirs["title"]) == ("First", "Second")
     assert (mine["version"], theirs["version"]) == (1, 1)
-    assert engine.list_definitions(tower.system, tenant="nobody") == []
+    assert queries.list_definitions(tower.system, tenant="nobody") == []
 
 
 def test_a_folder_is_loaded_by_inner_ids_and_one_bad_file_stops_no_other(tower: Airport, tmp_path: Path) -> None:
@@ -112,14 +112,14 @@ def test_a_folder_is_loaded_by_inner_ids_and_one_bad_file_stops_no_other(tower: 
     loading = replace(tower.system, settings=replace(tower.system.settings, workflows_dir=str(tmp_path)))
     refused = bootstrap.load_workflows(loading)
     assert {Path(name).name for name in refused} == {"bad.yaml", "worse.yaml"}
-    listed = {one["id"]: one for one in engine.list_definitions(tower.system, tenant=flights.TENANT)}
+    listed = {one["id"]: one for one in queries.list_definitions(tower.system, tenant=flights.TENANT)}
     assert {name for name, one in listed.items() if one["version"]} == {"permit", "as-json"}
     assert {name for name, one in listed.items() if one["errors"]} == {"bad", "worse"}
     with pytest.raises(Invalid, match="tmeout"):
         tower.start("worse")
     assert tower.start("permit", {})
     assert bootstrap.load_workflows(loading).keys() == refused.keys()
-    assert engine.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit")["versions"] == [1]
+    assert queries.get_definition(tower.system, tenant=flights.TENANT, workflow_id="permit")["versions"] == [1]
 
     (tmp_path / "worse.yaml").write_text("id: worse\nsteps: [{id: a, service: keyed.a, timeout: 5s}]\n")
     bootstrap.load_workflows(loading)

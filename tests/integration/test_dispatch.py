@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 from orchestrator import engine, sweep
 from orchestrator.dispatch import dispatch
 from orchestrator.lane import DEFAULT_QUEUE
-from orchestrator.ports import LOOPBACK, free_port
+from orchestrator.servers.ports import LOOPBACK, free_port
 from orchestrator.store import due
 from tests import flights, servers, services
 from tests.services import Airport

@@ -14,8 +14,9 @@ import psycopg
 import pytest
 import redis
 
-from orchestrator import embedded, embedded_postgres
+from orchestrator import embedded
 from orchestrator.errors import ServerError
+from orchestrator.servers import embedded_postgres
 from orchestrator.settings import Settings
 from tests import servers
 from tests.processes import gone, wait_until
@@ -202,7 +203,7 @@ def test_the_servers_go_with_a_process_that_is_killed(data_dir: Path) -> None:
 
 WATCHED = """
 import os, sys
-from orchestrator import leash
+from orchestrator.servers import leash
 leash.watch(int(sys.argv[1]), os.getpid(), 9)
 print(os.getpid(), flush=True)
 sys.stdin.read()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator import engine
-from orchestrator.ports import free_port
+from orchestrator.servers.ports import free_port
 from tests import flights
 from tests.services import (
     BROKEN,

@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator.api.serve import options, run
 from orchestrator.errors import SettingsError
-from orchestrator.ports import free_port
+from orchestrator.servers.ports import free_port
 from orchestrator.settings import Settings
 from tests.processes import gone, wait_until
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import engine
+from orchestrator import engine, queries
 from orchestrator.engine import Started
 from orchestrator.errors import BadRequest, Conflict, Invalid, InvalidPayload, NotFound, Problem, TooLarge
 from orchestrator.store import definitions
@@ -92,7 +92,7 @@ def test_keys_are_each_tenants_own(permits: Airport) -> None:
     mine, theirs = start(permits, GOOD, "k"), start(permits, GOOD, "k", "elsewhere")
     assert mine.instance_id != theirs.instance_id
     with pytest.raises(NotFound):
-        engine.status(permits.system, tenant="elsewhere", instance_id=mine.instance_id)
+        queries.status(permits.system, tenant="elsewhere", instance_id=mine.instance_id)
 
 
 def test_without_a_key_the_same_body_is_another_instance(permits: Airport) -> None:
@@ -211,12 +211,14 @@ def test_instances_are_listed_newest_first_by_what_is_asked_for(permits: Airport
     permits.run(ids[0], "work")
 
     def listed(**more: Any) -> list[str]:
-        return [one["instanceId"] for one in engine.list_instances(permits.system, tenant=flights.TENANT, **more).items]
+        return [
+            one["instanceId"] for one in queries.list_instances(permits.system, tenant=flights.TENANT, **more).items
+        ]
 
     assert listed() == ids[::-1]
     assert listed(status="COMPLETED") == [ids[0]]
     assert listed(business_key="P-1") == [ids[3], ids[1]]
     assert listed(workflow_id="nowhere") == []
-    page = engine.list_instances(permits.system, tenant=flights.TENANT, limit=2)
+    page = queries.list_instances(permits.system, tenant=flights.TENANT, limit=2)
     assert [one["instanceId"] for one in page.items] == ids[:2:-1]
     assert listed(limit=2, cursor=page.cursor) == [ids[2], ids[1]]

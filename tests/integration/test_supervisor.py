@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import embedded_postgres
+from orchestrator.servers import embedded_postgres
 from tests import servers
 from tests.processes import gone, wait_until
 
@@ -40,7 +40,7 @@ time.sleep(300)
 """
 SUPERVISOR = """
 import functools, os, pathlib, sys
-from orchestrator.child import Child
+from orchestrator.servers.child import Child
 from orchestrator.supervisor import supervise
 folder = pathlib.Path(sys.argv[1])
 def servers():

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from orchestrator.canvas_text import lines
+from orchestrator.commands.canvas_text import lines
 from orchestrator.lane import Lane
 from orchestrator.loader import load
 from orchestrator.plan import Plan

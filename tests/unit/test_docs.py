@@ -18,7 +18,7 @@ import orchestrator
 from orchestrator import states
 from orchestrator.api.app import create_app
 from orchestrator.lanes import registry
-from orchestrator.schema import json_schema
+from orchestrator.language.schema import json_schema
 from orchestrator.settings import PREFIX, Settings
 from orchestrator.system import System
 

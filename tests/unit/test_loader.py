@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator
 from orchestrator.definition import BranchesStep, Definition, Operation, Retry, ServiceStep, TimeoutAction, walk
 from orchestrator.errors import Invalid, Problem
 from orchestrator.lane import Lane
+from orchestrator.language.schema import json_schema
 from orchestrator.loader import load, read_document
-from orchestrator.schema import json_schema
 
 NAMES = ("fileSvc", "achSvc", "permitSvc", "validationSvc", "notificationSvc", "zoningPortal", "backupSvc")
 LANES = {name: Lane(name=name, transport="local") for name in NAMES} | {

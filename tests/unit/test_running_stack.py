@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import running_stack
+from orchestrator.servers import running_stack
 from tests.processes import gone
 
 NOBODY = 2**22 + 1  # above the largest process id

@@ -15,7 +15,7 @@ import pytest
 from orchestrator import loader
 from orchestrator.lane import Call, Reply, result_of
 from orchestrator.lanes import registry
-from orchestrator.text import compose
+from orchestrator.language.text import compose
 from tasks import ach_svc, permit_svc
 from tasks.ledger import write_once
 

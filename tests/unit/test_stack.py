@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator import settings as environment_of
-from orchestrator import stack
 from orchestrator.errors import ServerError
-from orchestrator.ports import free_port
+from orchestrator.servers import stack
+from orchestrator.servers.ports import free_port
 from orchestrator.settings import Settings
 
 GIVEN = Settings(database_url="postgresql://db/x", broker_url="amqp://broker//", lease=1.5, port=0, secret="s")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import Invalid, Problem
-from orchestrator.text import MAX_DEPTH, compose
+from orchestrator.language.text import MAX_DEPTH, compose
 
 JSON = st.recursive(
     st.none()

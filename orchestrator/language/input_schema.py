@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from orchestrator.text import Path
+from orchestrator.language.text import Path
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

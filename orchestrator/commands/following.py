@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from orchestrator import engine, states
+from orchestrator import queries, states
 from orchestrator.lines import line
 from orchestrator.store import instances
 from orchestrator.system import System
@@ -71,6 +71,6 @@ def _status(system: System, tenant: str, trace: str) -> str:
 def _since(system: System, tenant: str, trace: str, seq: int) -> Iterator[Entry]:
     cursor: str | None = str(seq)
     while cursor is not None:
-        page = engine.history(system, tenant=tenant, instance_id=trace, limit=PAGE, cursor=cursor)
+        page = queries.history(system, tenant=tenant, instance_id=trace, limit=PAGE, cursor=cursor)
         yield from page.items
         cursor = page.cursor

@@ -11,11 +11,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from orchestrator.child import Child, Ready
-from orchestrator.data_directory import make
 from orchestrator.embedded import prepare_broker, prepare_postgres
 from orchestrator.errors import ServerError
-from orchestrator.ports import free_port, reserve
+from orchestrator.servers.child import Child, Ready
+from orchestrator.servers.data_directory import make
+from orchestrator.servers.ports import free_port, reserve
 from orchestrator.settings import PREFIX, Settings
 
 LOOPBACKS = ("127.0.0.1", "localhost", "::1")

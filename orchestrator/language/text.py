@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from orchestrator import text_json
 from orchestrator.errors import Invalid, Problem
+from orchestrator.language import text_json
 
 Path: TypeAlias = tuple[str | int, ...]
 Position: TypeAlias = tuple[int, int]  # line and column, both from 1

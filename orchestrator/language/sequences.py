@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from orchestrator.definition import Branch, BranchesStep, Step
-from orchestrator.schema import STEP_ID
-from orchestrator.text import Path
+from orchestrator.language.schema import STEP_ID
+from orchestrator.language.text import Path
 
 
 def written_ids(items: list[Any], path: Path) -> Iterator[tuple[str, Path]]:

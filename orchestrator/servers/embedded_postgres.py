@@ -26,10 +26,10 @@ from pathlib import Path
 
 import psycopg
 
-from orchestrator.child import Child
-from orchestrator.data_directory import private_file, secret
 from orchestrator.errors import ServerError
-from orchestrator.ports import LOOPBACK
+from orchestrator.servers.child import Child
+from orchestrator.servers.data_directory import private_file, secret
+from orchestrator.servers.ports import LOOPBACK
 
 ROLE = "orchestrator"  # and the name of its database
 USERS = ("postgres", "nobody")  # whom root runs it as: the first that exists

@@ -16,13 +16,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator import running_stack
-from orchestrator.child import Child, end_group, send, spawn
-from orchestrator.data_directory import make
 from orchestrator.embedded import Prepared, Server, prepare_broker, prepare_postgres
 from orchestrator.errors import ServerError
+from orchestrator.servers import running_stack
+from orchestrator.servers.child import Child, end_group, send, spawn
+from orchestrator.servers.data_directory import make
+from orchestrator.servers.stack import answers, command, environment, hold_port, with_local_auth
 from orchestrator.settings import Settings
-from orchestrator.stack import answers, command, environment, hold_port, with_local_auth
 
 STOPS_WITHIN = 5.0  # seconds, then it is killed: its leases run out, and another worker goes on
 WEB_READY_WITHIN = 20.0  # seconds

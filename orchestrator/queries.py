@@ -1,0 +1,185 @@
+"""Looking: what the API, the CLI and the pages show. Nothing here changes anything.
+
+Every function takes the `System`, and the tenant whose token asks. Ids are 32 hex digits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from orchestrator import views
+from orchestrator.errors import (
+    BadRequest,
+    NotFound,
+)
+from orchestrator.store import definitions, instances
+from orchestrator.system import System
+
+HISTORY = 10_000  # entries that a status answers with; `history` pages through all of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    items: list[dict[str, Any]]
+    cursor: str | None  # for the next page; none: this was the last
+
+
+def status(system: System, *, tenant: str, instance_id: str) -> dict[str, Any]:
+    """The answer of `GET …/status` (`views.status`). Raises NotFound."""
+    with system.database.transaction() as connection:
+        row = _found(connection, tenant, instance_id)
+        steps = instances.steps(connection, row["id"].hex)
+        entries = instances.history(connection, tenant, row["id"].hex, after=0, limit=HISTORY)
+    plan = system.plans(row["version_id"].hex)
+    base = system.settings.base_url
+    return views.status(row, plan, steps, entries, lambda one: f"{base}/callbacks/{row['id'].hex}/{one['step']}")
+
+
+def trace_of(instance_id: str) -> str:
+    """An instance id as it is stored. Raises NotFound for what is none."""
+    try:
+        return UUID(instance_id).hex
+    except ValueError:
+        raise NotFound(f"{instance_id!r} is not an instance id: those have 32 hex digits") from None
+
+
+def _found(connection: Connection, tenant: str, instance_id: str) -> dict[str, Any]:
+    found = instances.find(connection, tenant, trace_of(instance_id))
+    if found is None:
+        raise NotFound(f"there is no instance {instance_id!r}")
+    return found
+
+
+def _after(cursor: str | None) -> int:
+    if cursor is not None and not re.fullmatch("[0-9]{1,9}", cursor):
+        raise _bad_cursor(cursor)
+    return int(cursor or 0)
+
+
+def _before(cursor: str | None) -> str | None:
+    try:
+        return UUID(cursor).hex if cursor is not None else None
+    except ValueError:
+        raise _bad_cursor(str(cursor)) from None
+
+
+def _bad_cursor(cursor: str) -> BadRequest:
+    return BadRequest(f"{cursor!r} is not a cursor: pass on the one that the page before gave")
+
+
+def _page(found: list[dict[str, Any]], limit: int, cursor_of: Callable[[dict[str, Any]], str]) -> str | None:
+    """The cursor for the next page. One row more than the page holds was asked for; it is dropped here."""
+    if len(found) <= limit:
+        return None
+    del found[limit:]
+    return cursor_of(found[-1])
+
+
+def history(system: System, *, tenant: str, instance_id: str, limit: int = 100, cursor: str | None = None) -> Page:
+    """Transitions, oldest first."""
+    return _entries(system, tenant, instance_id, limit, cursor, view=lambda _, one: views.entry(one))
+
+
+def logs(system: System, *, tenant: str, instance_id: str, limit: int = 100, cursor: str | None = None) -> Page:
+    """The same in console form: {time, level, step, line, fields}.
+
+    Transitions that nobody has to read about are left out, so that a page may hold fewer than `limit`, or none; the
+    cursor says whether more follow.
+    """
+    return _entries(system, tenant, instance_id, limit, cursor, view=views.log_line)
+
+
+def _entries(system: System, tenant: str, instance_id: str, limit: int, cursor: str | None, *,
+             view: Callable[[str, Mapping[str, Any]], dict[str, Any] | None]) -> Page:  # fmt: skip
+    with system.database.transaction() as connection:
+        trace = _found(connection, tenant, instance_id)["id"].hex
+        found = instances.history(connection, tenant, trace, after=_after(cursor), limit=limit + 1)
+    following = _page(found, limit, lambda one: str(one["seq"]))
+    return Page(items=[shown for one in found if (shown := view(trace, one)) is not None], cursor=following)
+
+
+def list_instances(system: System, *, tenant: str, status: str | None = None, workflow_id: str | None = None,
+                   business_key: str | None = None, limit: int = 50, cursor: str | None = None) -> Page:  # fmt: skip
+    """Newest first (`views.summary`)."""
+    wanted = instances.Filter(tenant=tenant, status=status, workflow_id=workflow_id, business_key=business_key,
+                              before=_before(cursor), limit=limit + 1)  # fmt: skip
+    with system.database.transaction() as connection:
+        found = instances.listed(connection, wanted)
+        following = _page(found, limit, lambda row: row["id"].hex)
+        active = instances.active_steps(connection, [row["id"].hex for row in found if row["ended_at"] is None])
+    items = [views.summary(row, active.get(row["id"].hex, [])) for row in found]
+    return Page(items=items, cursor=following)
+
+
+def list_definitions(system: System, *, tenant: str) -> list[dict[str, Any]]:
+    """{id, title, version, created, errors}: `errors` where the newest file in workflows/ was refused."""
+    with system.database.transaction() as connection:
+        stored = {row["workflow_id"]: row for row in definitions.listed(connection, tenant)}
+        refused = definitions.refused(connection, tenant)
+    return [
+        {"id": name, "title": stored[name]["title"] if name in stored else None,
+         "version": stored[name]["version"] if name in stored else None,
+         "created": views.iso(stored[name]["created_at"]) if name in stored else None,
+         "errors": [str(problem) for problem in refused.get(name, ())]}
+        for name in sorted(stored | refused)
+    ]  # fmt: skip
+
+
+def get_definition(system: System, *, tenant: str, workflow_id: str, version: int | None = None) -> dict[str, Any]:
+    """{id, title, version, versions, created, text, errors}. Raises NotFound."""
+    with system.database.transaction() as connection:
+        found = definitions.find(connection, tenant, workflow_id, version)
+        versions = definitions.versions(connection, tenant, workflow_id)
+        refused = definitions.refused(connection, tenant).get(workflow_id, ())
+    if found is None and not refused:
+        raise NotFound(f"there is no workflow {workflow_id!r}" + (f" in version {version}" if version else ""))
+    return {
+        "id": workflow_id, "title": found.title if found else None, "version": found.version if found else None,
+        "versions": versions, "created": views.iso(found.created_at) if found else None,
+        "text": found.text if found else None, "errors": [str(problem) for problem in refused],
+    }  # fmt: skip
+
+
+def ready(system: System) -> dict[str, Any]:
+    """`/readyz`: {ok, database, broker}, where what is not `ok` says why."""
+    found = {"database": _try(lambda: _ask_database(system)), "broker": _try(lambda: _ask_broker(system))}
+    return {"ok": all(said == "ok" for said in found.values()), **found}
+
+
+def _try(question: Callable[[], object]) -> str:
+    try:
+        question()
+    except Exception as error:  # noqa: BLE001  # whatever a driver raises is the answer here
+        return f"{type(error).__name__}: {error}".split("\n")[0][:200]
+    return "ok"
+
+
+def _ask_database(system: System) -> None:
+    with system.database.transaction() as connection:
+        connection.execute(text("SELECT 1 FROM instance LIMIT 1"))
+
+
+def _ask_broker(system: System) -> None:
+    with system.app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, timeout=2)
+
+
+def metrics(system: System) -> str:
+    """`/metrics` in Prometheus' text form."""
+    with system.database.transaction() as connection:
+        counts, steps = instances.counts(connection), instances.step_counts(connection)
+    lines = ["# TYPE orchestrator_instances gauge"]
+    lines += [f'orchestrator_instances{{status="{name}"}} {count}' for name, count in sorted(counts.items())]
+    lines += ["# TYPE orchestrator_steps gauge"]
+    lines += [f'orchestrator_steps{{state="{name}"}} {count}' for name, (count, _) in sorted(steps.items())]
+    lines += ["# TYPE orchestrator_oldest_step_seconds gauge"]
+    lines += [
+        f'orchestrator_oldest_step_seconds{{state="{name}"}} {age:.3f}' for name, (_, age) in sorted(steps.items())
+    ]
+    return "\n".join(lines) + "\n"
