@@ -75,12 +75,16 @@ def _queue(name: str, *, is_amqp: bool) -> Queue:
     return Queue(name, routing_key=name, queue_arguments={"x-queue-type": "quorum"} if is_amqp else None)
 
 
+# A publish to a broker that is away fails at once: the dispatcher unpublishes the rows and tries again by itself.
+FAIL_FAST = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
+
+
 def _transport(settings: Settings, *, is_amqp: bool) -> dict[str, object]:
     if is_amqp:
-        return {"confirm_publish": True}
+        return {"confirm_publish": True, **FAIL_FAST}
     return {
         "socket_timeout": BROKER_SECONDS, "socket_connect_timeout": BROKER_SECONDS, "socket_keepalive": True,
-        "health_check_interval": 10, "visibility_timeout": max(300, int(settings.lease * 10)),
+        "health_check_interval": 10, "visibility_timeout": max(300, int(settings.lease * 10)), **FAIL_FAST,
     }  # fmt: skip
 
 

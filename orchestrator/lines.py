@@ -15,7 +15,7 @@ STEP = {
     "escalate": "ESCALATE {service}", "doubt": "UNKNOWN {error}", "stick": "STUCK its compensation failed",
 }  # fmt: skip
 COMPENSATION = {
-    "claim": "COMPENSATE {service}", "succeed": "COMPENSATED {service}", "resolve": "COMPENSATED {service}",
+    "claim": "COMPENSATE {service}", "attest": "COMPENSATED {service}", "succeed": "COMPENSATED {service}", "resolve": "COMPENSATED {service}",
     "fail": "FAIL {service}: {error}", "reject": "FAIL {service}: {error}", "retry": "RETRY {service}: {error}",
     "lose": "RETRY {service}: {error}", "doubt": "UNKNOWN {service}: {error}", "park": "WAIT {url}",
 }  # fmt: skip

@@ -93,7 +93,14 @@ def _redo(instance: Instance, row: Row) -> None:
 
 
 def resolve(instance: Instance, step: str, verdict: Verdict, *, result: Any = None, by: str | None = None) -> None:
-    """A person's verdict on an UNKNOWN step; the retry keeps its generation, and with it its key."""
+    """A person's verdict on an UNKNOWN step, or on one whose compensation is STUCK.
+
+    A retry of the unknown keeps its generation, and with it its key.
+    """
+    stuck = instance.row(step)
+    if stuck is not None and stuck.state == states.STUCK:
+        _settle_stuck(instance, stuck, verdict, result, by)
+        return
     row = next((row for row in instance.rows() if row.step == step and row.state == states.UNKNOWN), None)
     if row is None:
         known = instance.row(step)
@@ -103,6 +110,20 @@ def resolve(instance: Instance, step: str, verdict: Verdict, *, result: Any = No
         raise Conflict(f"its last attempt may still be running until {row.limit_until.isoformat()}; ask again then",
                        present=states.UNKNOWN)  # fmt: skip
     _settle(instance, row, verdict, result, by)
+
+
+def _settle_stuck(instance: Instance, stuck: Row, verdict: Verdict, result: Any, by: str | None) -> None:
+    if verdict == "failed":
+        raise Conflict(f"the compensation of {stuck.step} has failed already; undo it by hand and say that it succeeded, "
+                       "or order a retry", present=states.STUCK)  # fmt: skip
+    if verdict == "retry":
+        _try_again(instance, stuck)
+        return
+    undo = instance.row(stuck.step, "undo")
+    assert undo is not None, "a stuck step has an undo row"
+    instance.amend(instance.move(stuck, "undo"), done_seq=stuck.done_seq)
+    instance.move(undo, "attest", output=result, error="", uncertain=False, decided_by=by)
+    compensation.undone(instance, stuck.step)
 
 
 def _settle(instance: Instance, row: Row, verdict: Verdict, result: Any, by: str | None) -> None:

@@ -59,6 +59,7 @@ STEP = {
         _step("skip", "RUNNING RETRYING WAITING", SKIPPED, "its condition is false, or its `onTimeout` says so"),
         _step("escalate", "RUNNING RETRYING WAITING", READY, "its time is up: a new generation goes to the backup"),
         _step("end", "READY RETRYING WAITING RUNNING", SKIPPED, "its instance has failed or was cancelled"),
+        _step("attest", "FAILED", SUCCEEDED, "a person has done by hand what its compensation could not"),
         _step("redo", "UNKNOWN", READY, "a person orders the same generation again"),
         _step("renew", "FAILED SKIPPED COMPENSATED SUCCEEDED", READY, "an operator retries: a new generation"),
         _step("reopen", "SUCCEEDED SKIPPED", RUNNING, "the same, for a block"),

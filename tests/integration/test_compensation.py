@@ -182,6 +182,24 @@ def test_a_compensation_that_fails_stops_the_undo_until_a_retry_with_a_new_key_s
     assert is_gapless(shown)
 
 
+def test_a_person_who_has_undone_it_by_hand_says_so_and_the_undo_goes_on(airport: Airport) -> None:
+    airport.service.tell("boom", REJECTED)
+    airport.service.tell("ub", REJECTED)
+    instance = airport.fly(STUCK.format(name="undone-by-hand", lane="keyed"))
+    airport.reached(instance, "STUCK")
+    with pytest.raises(Conflict, match="has failed already"):
+        airport.order(engine.resolve, instance, step="b", verdict="failed")
+
+    airport.order(engine.resolve, instance, step="b", verdict="succeeded", result={"by": "cheque"})
+    shown = airport.ended(instance)
+    assert shown["status"] == "COMPENSATED"
+    assert [(one["step"], one["status"], one["state"]) for one in shown["compensations"]] == [
+        ("b", "COMPENSATED", "SUCCEEDED"), ("a", "COMPENSATED", "SUCCEEDED"),
+    ]  # fmt: skip
+    assert undone(airport, instance) == ["a:g1:undo"]
+    assert is_gapless(shown)
+
+
 def test_a_stuck_compensation_whose_outcome_is_uncertain_is_retried_with_its_own_key(airport: Airport) -> None:
     airport.service.tell("boom", REJECTED)
     airport.service.tell("ub", LOST_AFTER)
