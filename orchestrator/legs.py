@@ -228,9 +228,7 @@ class _Flight:
 
     def _conclude(self, instance: Instance, attempt: Attempt, result: calls.Result) -> _Became:
         was_falling = instance.is_falling
-        row = instance.row(attempt.step, attempt.phase)
-        if row is not None and row.attempt == attempt.attempt:
-            conclude(self.system, instance, row, result)
+        conclude(self.system, instance, attempt, result)
         after = self._after(attempt.step)
         return _Became(
             claimed=self._claim(instance, after) if after is not None and not self._should_stop() else None,
@@ -243,8 +241,14 @@ class _Flight:
         return self.steps[index] if index < len(self.steps) else None
 
 
-def conclude(system: System, instance: Instance, row: Row, result: calls.Result) -> None:
-    """Record one attempt's result, under the instance's lock. `row` has had no later attempt."""
+def conclude(system: System, instance: Instance, attempt: Attempt, result: calls.Result) -> None:
+    """Record one attempt's result, under the instance's lock; nothing where a later attempt has begun meanwhile."""
+    row = instance.row(attempt.step, attempt.phase)
+    if row is not None and row.attempt == attempt.attempt:
+        _conclude_latest(system, instance, row, result)
+
+
+def _conclude_latest(system: System, instance: Instance, row: Row, result: calls.Result) -> None:
     if row.state == UNKNOWN and isinstance(result, Reply):
         attempts.settle_late(instance, row, result)
     elif row.is_leased:

@@ -1,8 +1,8 @@
 """A service on loopback for HTTP lanes: it answers as a test tells it, and keeps a ledger of what it really did.
 
 One server plays a lane of each idempotency kind; the lane is the first part of the path. Like a real one it honours
-the kind that it was registered with: `keyed` and `asked` do a key once and answer a repeat from the ledger, `blind`
-does it again.
+the kind that it was registered with: `keyed` does a key once and answers a repeat from the ledger; `asked` tells what it
+has done, but does again what it is sent again, and so does `blind`.
 """
 
 from __future__ import annotations
@@ -186,10 +186,10 @@ class Service:
 
     def _perform(self, seen: Seen, answer: Answer) -> Answer:
         with self._lock:
-            knows_keys = seen.lane in ("keyed", "asked")
-            if knows_keys and seen.key in self._replies and answer.status == 200:
+            is_repeat = seen.lane == "keyed" and seen.key in self._replies
+            if is_repeat and answer.status == 200:
                 return replace(answer, reply=self._replies[seen.key])
-            if answer.is_done and not (knows_keys and seen.key in self._replies):
+            if answer.is_done and not is_repeat:
                 self.effects.append(seen.key)
                 self._replies[seen.key] = answer.reply
         return answer

@@ -278,6 +278,8 @@ steps:
   - {id: after, service: keyed.after}
 """)
     airport.step_is(instance, "leg", "SUCCEEDED")
+    for waits in ("person", "timer"):
+        airport.step_is(instance, waits, "WAITING")
     airport.decide(instance, "person")
     assert airport.step(instance, "after") is None
     airport.clock.advance(3601)

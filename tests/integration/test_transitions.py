@@ -33,13 +33,11 @@ def snapshot(airport: Airport) -> list[Any]:
 
 
 def conclude(airport: Airport, instance: str, attempt: attempts.Attempt, reply: Reply = DONE) -> bool:
-    """What a leg does with its attempt's reply; whether it was still that attempt's to give."""
+    """What a leg does with its attempt's reply; whether that changed anything."""
 
     def verb(one: Instance) -> bool:
-        row = attempts.held(one, attempt.step, attempt.phase, attempt.attempt)
-        if row is not None:
-            legs.conclude(airport.system, one, row, reply)
-        return row is not None
+        legs.conclude(airport.system, one, attempt, reply)
+        return bool(one.entries)
 
     return bool(airport.change(instance, verb))
 

@@ -143,13 +143,11 @@ class Flight:
             instance, step, phase, worker="w1", lease=LEASE, limit=LIMIT, alone=alone))  # fmt: skip
 
     def land(self, attempt: Attempt, result: Result = DONE, *, covered: frozenset[str] = frozenset()) -> bool:
-        """Record what came of an attempt, as a leg does; false when it is somebody else's by now."""
+        """Record what came of an attempt, as a leg does; false when that changed nothing: it is somebody else's by now."""
 
         def verb(instance: Instance) -> bool:
-            row = attempts.held(instance, attempt.step, attempt.phase, attempt.attempt)
-            if row is not None:
-                legs.conclude(tower(), instance, row, result)
-            return row is not None
+            legs.conclude(tower(), instance, attempt, result)
+            return bool(instance.entries)
 
         return self.apply(verb, covered=covered)
 

@@ -31,6 +31,7 @@ from orchestrator.definition import (
 )
 from orchestrator.errors import Conflict
 from orchestrator.instance import Instance
+from orchestrator.lane import Reply
 from orchestrator.operators import Verdict
 from orchestrator.plan import Plan
 from orchestrator.rows import Entry, Row
@@ -348,19 +349,41 @@ class Pilot:
         return attempt.uncertain and LANES[(attempt.service or "").partition(".")[0]].idempotency == "key"
 
     def _conclude(self, instance: Instance, attempt: Attempt, result: Result) -> bool:
-        row = attempts.held(instance, attempt.step, attempt.phase, attempt.attempt)
-        if row is not None:
-            legs.conclude(tower(), instance, row, result)
-        return row is not None
+        legs.conclude(tower(), instance, attempt, result)
+        return bool(instance.entries)
 
     def _move_finish_stale(self, which: int, how: int) -> None:
         """What comes back after it was taken over, or decided, changes nothing."""
-        stale = [one for one in self.attempts if not self._is_held(one)]
+        stale = [one for one in self.attempts if not self._is_held(one) and not self._is_unsettled(one)]
         stale = [one for one in stale if self.flight.row(one.step, one.phase).is_leased] or stale
         if stale:
             attempt, before = stale[which % len(stale)], (self.flight.header, self.flight.rows)
             assert not self._do(lambda instance: self._conclude(instance, attempt, self._result(attempt, how)))
             assert (self.flight.header, self.flight.rows) == before
+
+    def _is_unsettled(self, attempt: Attempt) -> bool:
+        """Lost, nobody knows what it did, and nobody has tried again."""
+        row = self.flight.row(attempt.step, attempt.phase)
+        return row.state == states.UNKNOWN and row.attempt == attempt.attempt
+
+    def _move_finish_late(self, which: int, how: int) -> None:
+        """The latest attempt of a step that is UNKNOWN comes back after all: what it tells for certain settles it."""
+        if late := [one for one in self.attempts if self._is_unsettled(one)]:
+            attempt, before = late[which % len(late)], (self.flight.header, self.flight.rows)
+            result = self._result(attempt, how)
+            tells = isinstance(result, Reply) and (
+                result.outcome == "rejected" or (result.outcome, result.later) == ("done", False)
+            )
+            if isinstance(result, Reply) and tells:
+                self._note_late(attempt, result)
+            assert self._do(lambda instance: self._conclude(instance, attempt, result)) == tells
+            assert tells or (self.flight.header, self.flight.rows) == before
+
+    def _note_late(self, attempt: Attempt, answer: Reply) -> None:
+        if answer.outcome == "done":
+            self.debts.add(attempt, uncertain=False)
+        elif attempt.phase == "do" and not self._is_doubted(attempt):
+            self.debts.settle(attempt.step, attempt.generation)
 
     def _move_release(self, which: int, _: int) -> None:
         if held := self._held():
@@ -492,7 +515,7 @@ class Pilot:
 
 MOVE = st.tuples(
     st.sampled_from((
-        *["claim"] * 6, *["finish_well"] * 5, *["finish"] * 3, "finish_stale", "finish_stale", "lose", "lose",
+        *["claim"] * 6, *["finish_well"] * 5, *["finish"] * 3, "finish_stale", "finish_stale", "finish_late", "lose", "lose",
         "callback", "callback", "deadline", "time",
         "resolve", "release", "claim_nonsense", "suspend", "resume", "retry", "fall", "cancel",
     )), st.integers(0, 11), st.integers(0, 23),
