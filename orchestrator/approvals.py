@@ -54,7 +54,10 @@ def _can_be_settled(row: Row, *, by_service: bool) -> bool:
     decides what waits; what is UNKNOWN is settled by `resolve`, which first waits until the attempt is surely over."""
     if row.state == states.WAITING:
         return True
-    return by_service and row.service is not None and row.state in RESOLVABLE
+    was_called = row.state in RESOLVABLE or (
+        row.state == states.READY and row.uncertain
+    )  # ordered again, not begun yet
+    return by_service and row.service is not None and was_called
 
 
 def decide(instance: Instance, row: Row, answer: Answer) -> None:

@@ -18,6 +18,7 @@ from orchestrator.lane import Reply
 from orchestrator.rows import Row
 from orchestrator.states import Phase
 
+RELEASED = 1.0  # seconds before a step that was handed back is taken again
 UNCERTAIN, QUARANTINED, TIMEOUT = "uncertain", "quarantined", "timeout"
 
 
@@ -34,8 +35,10 @@ class Attempt:
     tries: int  # this one included
     uncertain: bool  # an earlier attempt of this generation may have had its effect
     service: str | None
+    worker: str
     started_at: datetime
     budget_until: datetime | None
+    limit_until: datetime | None  # also tells one claim from another
     now: datetime
 
     @property
@@ -61,19 +64,14 @@ def claim(instance: Instance, step: str, phase: Phase, *, worker: str, lease: fl
     over = later(instance.now, limit)
     row = instance.move(
         row, "claim", worker=worker, attempt=row.attempt + 1, tries=row.tries + 1, started_at=started, alone=alone,
-        lease_until=min(later(instance.now, lease), over), limit_until=_later_of(over, row.limit_until), due_at=None,
+        lease_until=min(later(instance.now, lease), over), limit_until=over, due_at=None,
         budget_until=row.budget_until or _budget(instance, row),
     )  # fmt: skip
     return Attempt(
         instance=instance.header.id, tenant=instance.header.tenant, step=step, phase=phase, attempt=row.attempt,
-        generation=row.generation, tries=row.tries, uncertain=row.uncertain, service=row.service, started_at=started,
-        budget_until=row.budget_until, now=instance.now,
+        generation=row.generation, tries=row.tries, uncertain=row.uncertain, service=row.service, worker=worker, started_at=started,
+        budget_until=row.budget_until, limit_until=row.limit_until, now=instance.now,
     )  # fmt: skip
-
-
-def _later_of(one: datetime, other: datetime | None) -> datetime:
-    """A lost attempt may be in flight for longer than the one that takes over."""
-    return one if other is None else max(one, other)
 
 
 def _may_claim(instance: Instance, row: Row) -> bool:
@@ -114,10 +112,12 @@ def held(instance: Instance, step: str, phase: Phase, attempt: int) -> Row | Non
 def release(instance: Instance, row: Row) -> None:
     """Hand a step back before anything was sent: the attempt counts for nothing but the fence."""
     if instance.is_falling and row.phase == "do":
-        instance.move(row, "end", reason="ended")
+        compensation.let_go(instance, row)
         compensation.drain(instance)
     else:
-        instance.move(row, "release", tries=row.tries - 1, published_at=None, worker=None)
+        # A moment later: whoever could not send in time is on a machine that has too much to do.
+        due = later(instance.now, RELEASED)
+        instance.move(row, "release", tries=row.tries - 1, published_at=None, worker=None, due_at=due)
 
 
 def skip(instance: Instance, row: Row, reason: str = CONDITION) -> None:
@@ -135,7 +135,7 @@ def go_on(instance: Instance, step: str) -> None:
 
 def open_block(instance: Instance, row: Row) -> None:
     if instance.is_falling:
-        instance.move(row, "end", reason="ended")
+        compensation.let_go(instance, row)
         compensation.drain(instance)
     else:
         instance.open(row.step)
@@ -181,12 +181,24 @@ def after_failure(instance: Instance, row: Row, reason: str) -> None:
         compensation.fall(instance, compensation.FAILED, reason)
 
 
-def settle_late(instance: Instance, row: Row, reply: Reply) -> None:
-    """A lost attempt comes back after all, and nobody has settled it yet: its definite answer spares a person the search."""
-    if reply.outcome == "rejected":
+def repeatable_at(instance: Instance, row: Row) -> datetime:
+    """When a lost step may be tried again: with the same key at once; a lane that has to be asked is asked only when no
+    lost attempt can be in flight any more, for before it may not know yet."""
+    must_ask = instance.plan.lane(row.service).idempotency == "query"
+    return max(instance.now, row.lost_until) if must_ask and row.lost_until else instance.now
+
+
+def settle_late(instance: Instance, row: Row, reply: Reply, *, was_certain: bool) -> None:
+    """A lost attempt comes back after all, and nobody has settled it yet: its definite answer spares a person the search.
+
+    `was_certain`: nothing was in doubt when it was claimed; else its rejection says nothing about the attempts before.
+    """
+    if reply.outcome == "done" and (reply.later or _awaits_decision(instance, row)):
+        park(instance, row, reply.output, uncertain=True)
+    elif reply.outcome == "rejected" and was_certain:
         row = instance.move(row, "reject", reason="rejected", error=reply.error, uncertain=False)
         after_failure(instance, row, "rejected")
-    elif reply.outcome == "done" and not reply.later:
+    elif reply.outcome == "done":
         instance.move(row, "resolve", output=reply.output, error="", uncertain=False)
         if row.phase == "undo":
             compensation.undone(instance, row.step)
@@ -194,35 +206,37 @@ def settle_late(instance: Instance, row: Row, reply: Reply) -> None:
             go_on(instance, row.step)
 
 
-def doubt(instance: Instance, row: Row, *, reason: str, error: str | None, over: bool = False) -> None:
+def _awaits_decision(instance: Instance, row: Row) -> bool:
+    return row.phase == "do" and instance.plan.block(row.step) is None and instance.plan.service(row.step).pause
+
+
+def doubt(instance: Instance, row: Row, *, reason: str, error: str | None) -> None:
     """Its effect is uncertain on a lane that can neither be asked nor repeated: a person has to tell.
 
-    `over`: the attempt itself has come back. A lost one may still be running, so its limit stands, and a person's
-    verdict waits for that.
+    A lost one may still be running: a person's verdict waits until it cannot be.
     """
-    limit = None if over else row.limit_until
-    instance.move(row, "doubt", reason=reason, error=error, uncertain=True, lease_until=None, limit_until=limit)
+    instance.move(row, "doubt", reason=reason, error=error, uncertain=True)
 
 
 def lose(instance: Instance, row: Row, *, losses: int) -> None:
     """Its lease ran out. It uses up no retry; `losses` in a row, alone in its message, quarantine it.
 
-    The lost attempt may be in flight until its limit. With the same key it can be repeated at once; a lane that has to
-    be asked is asked only then, for before it may not know yet.
+    The lost attempt may be in flight until its limit.
     """
     idempotency = instance.plan.lane(row.service).idempotency
     count = row.losses + (1 if row.alone else 0)
     error = f"the worker {row.worker} was lost in attempt {row.attempt}"
-    row = instance.amend(row, losses=count)
+    row = instance.amend(
+        row, losses=count, lost_until=max(filter(None, (row.limit_until, row.lost_until)), default=None)
+    )
     if idempotency == "none":
         doubt(instance, row, reason=UNCERTAIN, error=error)
     elif count >= losses:
         doubt(instance, row, reason=QUARANTINED, error=f"{error}; it has lost {count} workers")
     else:
-        due = row.limit_until if idempotency == "query" else instance.now
         row = instance.move(
-            row, "lose", reason="lost", error=error, tries=row.tries - 1, due_at=due, published_at=None, alone=True,
-            uncertain=idempotency != "safe", limit_until=row.limit_until,
+            row, "lose", reason="lost", error=error, tries=row.tries - 1, due_at=repeatable_at(instance, row),
+            published_at=None, alone=True, uncertain=idempotency != "safe",
         )  # fmt: skip
         if instance.is_falling and row.phase == "do":
             compensation.end(instance, row)

@@ -54,6 +54,11 @@ def decide(system: System, *, trace: str, step: str, token: str | None, tenant: 
     return _told(step, found[trace_of(trace)])
 
 
+def authorize(system: System, *, trace: str, step: str, token: str) -> None:
+    """A wrong token is refused before anything is said about the body. Raises Unauthorized."""
+    _wait(system, trace, step, token, None)
+
+
 def _wait(system: System, trace: str, step: str, token: str | None, tenant: str | None) -> Wait | None:
     if token is None:
         if tenant is None:

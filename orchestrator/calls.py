@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import psycopg
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator import expression, logs, retry, states
 from orchestrator.attempts import Attempt
@@ -20,6 +23,8 @@ from orchestrator.system import System
 from orchestrator.tokens import Wait
 
 MARGIN = 5.0  # seconds beyond a lane's timeout in which an attempt has to be recorded
+log = logging.getLogger(__name__)
+
 TRUST_LEASE = 1.0  # seconds after the claim within which the lease need not be looked up again
 
 
@@ -70,6 +75,14 @@ class Held:
     since: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """All that is left is to send it."""
+
+    lane: Lane
+    call: Call
+
+
 Result: TypeAlias = Reply | Skipped | Opened | Waits | Inexpressible | Overdue | Lost | Forgotten
 
 
@@ -118,22 +131,33 @@ def _known(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def perform(system: System, plan: Plan, held: Held) -> Result:
-    """Carry out one claimed attempt. Raises nothing for what a definition or a lane does."""
-    attempt, context = held.attempt, held.context
-    step = plan.place(attempt.step).step
+    """Carry out one claimed attempt. Raises nothing for what a definition, the database or a lane does."""
     try:
-        if attempt.phase == "do" and step.when is not None and not expression.truth(step.when, context):
-            return Skipped()
-        if isinstance(step, BranchesStep):
-            return Opened()
-        if attempt.service is None:
-            return Waits()
-        return _send(system, step, held)
+        ready = _prepare(system, plan, held)
     except ExpressionError as error:
         return Inexpressible(error=str(error))
+    except (SQLAlchemyError, psycopg.Error) as error:
+        log.warning("the lease of %s cannot be looked up, so nothing is sent: %s", held.attempt.key, error)
+        return Lost()
+    if not isinstance(ready, Prepared):
+        return ready
+    with logs.about(trace=held.attempt.instance, step=held.attempt.step, tenant=held.attempt.tenant):
+        return system.caller.call(ready.lane, ready.call)
 
 
-def _send(system: System, step: ServiceStep, held: Held) -> Result:
+def _prepare(system: System, plan: Plan, held: Held) -> Prepared | Result:
+    """Everything before the send."""
+    attempt, step = held.attempt, plan.place(held.attempt.step).step
+    if attempt.phase == "do" and step.when is not None and not expression.truth(step.when, held.context):
+        return Skipped()
+    if isinstance(step, BranchesStep):
+        return Opened()
+    if attempt.service is None:
+        return Waits()
+    return _prepare_call(system, step, held)
+
+
+def _prepare_call(system: System, step: ServiceStep, held: Held) -> Prepared | Result:
     attempt = held.attempt
     lane = lane_of(system, attempt.service)
     if lane is None:
@@ -148,10 +172,7 @@ def _send(system: System, step: ServiceStep, held: Held) -> Result:
         asked = system.caller.ask(lane, call)
         if asked.outcome != "not_sent":
             return asked
-    if not _still_holds(system, lane, held):
-        return Lost()
-    with logs.about(trace=attempt.instance, step=attempt.step, tenant=attempt.tenant):
-        return system.caller.call(lane, call)
+    return Prepared(lane=lane, call=call) if _still_holds(system, lane, held) else Lost()
 
 
 def _time_left(lane: Lane, held: Held) -> float:
@@ -163,16 +184,12 @@ def _time_left(lane: Lane, held: Held) -> float:
 
 
 def _still_holds(system: System, lane: Lane, held: Held) -> bool:
-    """A process that was stopped and woken must not send what another has taken over, nor what it could not end in time."""
-    elapsed = time.monotonic() - held.since
-    if elapsed < TRUST_LEASE:
+    """A process that was stopped and woken must not send what another has taken over. When some time has passed since
+    the claim, the lease is taken anew, so that the call can be over before its limit."""
+    if time.monotonic() - held.since < TRUST_LEASE:
         return True
-    if elapsed + lane.timeout > limit_of(lane):
-        return False
-    attempt = held.attempt
     with system.database.transaction() as connection:
-        return due.holds(connection, instance=attempt.instance, step=attempt.step, phase=attempt.phase,
-                         attempt=attempt.attempt)  # fmt: skip
+        return due.renew(connection, held.attempt, lease=system.settings.lease, limit=limit_of(lane))
 
 
 def _call(system: System, step: ServiceStep, attempt: Attempt, context: dict[str, Any], timeout: float) -> Call:

@@ -29,7 +29,7 @@ def start(workflow_id: str, payload: Mapping[str, Any], *, session: Session, ten
     """
     found, plans = _configured()
     return engine.start_within(session.connection(), plans, found, tenant=tenant or found.tenant,
-                               workflow_id=workflow_id, payload=payload, idempotency_key=idempotency_key)  # fmt: skip
+                               workflow_id=workflow_id, payload=dict(payload), idempotency_key=idempotency_key)  # fmt: skip
 
 
 def start_many(workflow_id: str, payloads: Sequence[Mapping[str, Any]], *, session: Session,

@@ -30,8 +30,13 @@ def end(instance: Instance, row: Row) -> None:
     is_open_block = row.state == states.RUNNING and not row.is_leased
     if row.state not in states.PENDING and not is_open_block:
         return
+    let_go(instance, row)
+
+
+def let_go(instance: Instance, row: Row) -> None:
+    """End a step, attempted or not."""
     if row.may_have_been_done:
-        instance.move(row, "fail", reason=ENDED, limit_until=row.limit_until)
+        instance.move(row, "fail", reason=ENDED)
     else:
         instance.move(row, "end", reason=ENDED, branches_left=0)
 
@@ -43,9 +48,7 @@ def drain(instance: Instance) -> None:
     for row in sorted(instance.rows("do"), key=lambda row: row.done_seq or 0):
         if _has_to_be_undone(instance, row):
             # Its place in the order is where it ended, not where it was put on the list.
-            instance.amend(
-                instance.move(row, "undo", branches_left=0, limit_until=row.limit_until), done_seq=row.done_seq
-            )
+            instance.amend(instance.move(row, "undo", branches_left=0), done_seq=row.done_seq)
     undo_next(instance)
 
 
@@ -78,8 +81,8 @@ def _ready_undo(instance: Instance, done: Row) -> None:
         service=str(compensation.operation),
     )  # fmt: skip
     before = instance.row(done.step, "undo")
-    # A lost attempt may be in flight until its limit: undone before, what it does would stand for ever.
-    due = {"due_at": done.limit_until}
+    # A lost attempt may still be in flight: undone before it has ended, what it does would stand for ever.
+    due = {"due_at": done.lost_until}
     if before is None:
         instance.move(new, "ready", **due)
     else:

@@ -39,9 +39,8 @@ def dispatch(system: System) -> int:
         ready = due.claim_for_publishing(connection, window=system.settings.window, limit=BATCH)
     waves = list(_waves(system, ready))
     for sent, wave in enumerate(waves):
-        message = _message(system, wave)
         try:
-            if message is not None:
+            if (message := _message(system, wave)) is not None:
                 _publish(system, wave, message)
         except Exception:
             _unpublish(system, [row for left in waves[sent:] for row in left])

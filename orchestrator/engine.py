@@ -41,6 +41,8 @@ from orchestrator.store.definitions import Plans, Version
 from orchestrator.store.transitions import Birth
 from orchestrator.system import System
 
+LONGEST_KEY = 500  # characters of a business key: it is searched by an index
+
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
@@ -141,7 +143,12 @@ def _business_key(plan: Plan, payload: Any) -> str | None:
         found = expression.evaluate(plan.definition.business_key, {"payload": payload, "steps": {}})
     except ExpressionError as error:
         raise InvalidPayload([Problem(message=f"businessKey: {error}")]) from error
-    return found if isinstance(found, str) else json.dumps(found)
+    key = found if isinstance(found, str) else json.dumps(found)
+    if len(key) > LONGEST_KEY:
+        raise InvalidPayload(
+            [Problem(message=f"businessKey: it has {len(key)} characters; at most {LONGEST_KEY} are kept")]
+        )
+    return key
 
 
 def cancel(system: System, *, tenant: str, instance_id: str) -> str:

@@ -23,7 +23,7 @@ def time_out(instance: Instance, row: Row, *, error: str = "its time is up", unc
     step = instance.plan.service(row.step)
     action = TimeoutAction() if instance.is_falling or row.phase == "undo" else _action(step, row)
     if action.kind in ("fail", "retry") and _only_a_person_can_tell(instance, row, step):
-        attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error, over=True)
+        attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error)
     else:
         _perform(instance, row, step, action, error)
 

@@ -152,10 +152,21 @@ class Instance:
         published = self.now if step in self._covered else None
         if row is None:
             self.move(self._new(step), "ready", published_at=published)
-        elif row.uncertain and row.state != states.COMPENSATED:
-            self.move(row, "renew", **same_generation(row) | {"published_at": published})
+        elif row.uncertain and row.state != states.COMPENSATED and row.decision is None:
+            self._repeat(step, row, published)
         else:
             self.move(row, "renew", **next_generation(row, self._new(step)) | {"published_at": published})
+
+    def _repeat(self, step: str, row: Row, published: datetime | None) -> None:
+        """What may have been done keeps its key; where no key helps, a person has to tell first. To tell somebody twice
+        who is to decide (`pause`) does no harm."""
+        lane = self.plan.lane(row.service)
+        if lane.idempotency == "none" and not self.plan.service(step).pause:
+            self.move(row, "doubt", reason="uncertain", error="it may have been done in an earlier life", ended_at=None,
+                      done_seq=None)  # fmt: skip
+            return
+        due = row.lost_until if lane.idempotency == "query" else None
+        self.move(row, "renew", **same_generation(row) | {"published_at": published, "due_at": due})
 
     def _new(self, step: str) -> Row:
         place = self.plan.place(step)
@@ -236,7 +247,7 @@ def next_generation(row: Row, new: Row) -> dict[str, Any]:
     return {
         "service": new.service, "queue": new.queue, "generation": row.generation + 1, "tries": 0, "losses": 0,
         "rounds": 0, "alone": False, "escalated": False, "uncertain": False, "uncertain_before": False, "decision": None,
-        "published_at": None, "clears": True, "started_at": None, "due_at": None, "budget_until": None, "ended_at": None, "done_seq": None,
+        "published_at": None, "clears": True, "lost_until": None, "started_at": None, "due_at": None, "budget_until": None, "ended_at": None, "done_seq": None,
         "branches_left": 0,
     }  # fmt: skip
 
@@ -244,6 +255,7 @@ def next_generation(row: Row, new: Row) -> dict[str, Any]:
 def same_generation(row: Row) -> dict[str, Any]:
     """What `renew` changes when it may have been done: the same key, to whoever had it, and its age still counts."""
     kept = {
-        name: getattr(row, name) for name in ("generation", "escalated", "uncertain", "uncertain_before", "started_at")
+        name: getattr(row, name)
+        for name in ("generation", "escalated", "uncertain", "uncertain_before", "started_at", "lost_until")
     }
     return next_generation(row, row) | kept | {"clears": False}

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
 from sqlalchemy import Connection
@@ -69,6 +69,7 @@ class _Became:
     """What became of a member in one commit."""
 
     claimed: Attempt | None = None
+    since: float = 0.0  # monotonic, before the claim
     survives: bool = False  # the canvas carries it on
     failed: bool = False
 
@@ -191,16 +192,17 @@ class _Flight:
 
         def decide(instance: Instance) -> _Became:
             earlier = said.get(instance.header.id)
-            landed = earlier is not None and self._has_landed(instance, earlier)
-            said[instance.header.id] = became = earlier if earlier and landed else verb(instance)
-            return became
+            if earlier is None or not _has_landed(instance, earlier):
+                said[instance.header.id] = replace(verb(instance), since=since)
+            return said[instance.header.id]
 
         def read(connection: Connection, became: dict[str, _Became]) -> None:
-            claimed = [one.claimed for one in became.values() if one.claimed is not None]
+            claims = [(one.claimed, one.since) for one in became.values() if one.claimed is not None]
+            claimed = [attempt for attempt, _ in claims]
             found = calls.contexts(connection, self.plan, claimed, self.payloads) if claimed else []
             held.extend(
                 Held(attempt=attempt, context=context, since=since)
-                for attempt, context in zip(claimed, found, strict=True)
+                for (attempt, since), context in zip(claims, found, strict=True)
             )
 
         became = transitions.transition(
@@ -208,14 +210,6 @@ class _Flight:
             then=read,
         )  # fmt: skip
         return became, held
-
-    def _has_landed(self, instance: Instance, earlier: _Became) -> bool:
-        """Whether the try before was committed after all: then the step that it claimed runs, and under our name."""
-        claimed = earlier.claimed
-        if claimed is None:
-            return False
-        row = attempts.held(instance, claimed.step, claimed.phase, claimed.attempt)
-        return row is not None and row.worker == self.system.worker
 
     def _claim(self, instance: Instance, step: str) -> Attempt | None:
         row = instance.row(step, self.phase)
@@ -241,16 +235,26 @@ class _Flight:
         return self.steps[index] if index < len(self.steps) else None
 
 
+def _has_landed(instance: Instance, earlier: _Became) -> bool:
+    """Whether the try before was committed after all: then the very claim that it made still holds. (Another thread of
+    this process may have made one since; no two claims have the same limit.)"""
+    claimed = earlier.claimed
+    if claimed is None:
+        return False
+    row = attempts.held(instance, claimed.step, claimed.phase, claimed.attempt)
+    return (
+        row is not None and row.limit_until == claimed.limit_until and row.lease_until is not None
+        and row.lease_until > instance.now
+    )  # fmt: skip
+
+
 def conclude(system: System, instance: Instance, attempt: Attempt, result: calls.Result) -> None:
     """Record one attempt's result, under the instance's lock; nothing where a later attempt has begun meanwhile."""
     row = instance.row(attempt.step, attempt.phase)
-    if row is not None and row.attempt == attempt.attempt:
-        _conclude_latest(system, instance, row, result)
-
-
-def _conclude_latest(system: System, instance: Instance, row: Row, result: calls.Result) -> None:
+    if row is None or row.attempt != attempt.attempt:
+        return
     if row.state == UNKNOWN and isinstance(result, Reply):
-        attempts.settle_late(instance, row, result)
+        attempts.settle_late(instance, row, result, was_certain=not attempt.uncertain)
     elif row.is_leased:
         _conclude(system, instance, row, result)
 
@@ -269,7 +273,7 @@ def _conclude(system: System, instance: Instance, row: Row, result: calls.Result
             attempts.fail(instance, row, reason="expression", error=error, uncertain=row.uncertain)
         case calls.Forgotten():
             error = "it may have been done, and its lane may have forgotten the key by now"
-            attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error, over=True)
+            attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error)
         case calls.Overdue():
             escalation.time_out(instance, row)
         case Reply():
@@ -296,7 +300,7 @@ def _conclude_reply(system: System, instance: Instance, row: Row, reply: Reply) 
         case retry.Failed(reason=reason, error=error, uncertain=uncertain):
             attempts.fail(instance, row, reason=reason, error=error, uncertain=uncertain)
         case retry.Doubtful(error=error):
-            attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error, over=True)
+            attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error)
         case retry.TimedOut(error=error, uncertain=uncertain):
             escalation.time_out(instance, row, error=error, uncertain=uncertain)
         case _:

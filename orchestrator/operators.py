@@ -70,7 +70,8 @@ def _try_again(instance: Instance, row: Row) -> bool:
         _redo(instance, row)
         return True
     if row.state == states.RETRYING:
-        instance.amend(row, due_at=instance.now, ready_at=instance.now, published_at=None)
+        due = attempts.repeatable_at(instance, row)
+        instance.amend(row, due_at=due, ready_at=due, published_at=None)
         return True
     return False
 
@@ -88,7 +89,8 @@ def _redo(instance: Instance, row: Row) -> None:
             instance, f"is being undone, so {row.step} cannot be tried again: say whether it has succeeded or failed"
         )
     # Who orders it knows that it may be done twice: the age of the key, which would forbid it, counts from now.
-    instance.move(row, "redo", losses=0, tries=0, due_at=None, published_at=None, alone=True, budget_until=None,
+    due = attempts.repeatable_at(instance, row)
+    instance.move(row, "redo", losses=0, tries=0, due_at=due, published_at=None, alone=True, budget_until=None,
                   started_at=None)  # fmt: skip
 
 
@@ -106,8 +108,8 @@ def resolve(instance: Instance, step: str, verdict: Verdict, *, result: Any = No
         known = instance.row(step)
         raise Conflict(f"{step} is not UNKNOWN, so there is nothing to resolve",
                        present=known.state if known else "not reached")  # fmt: skip
-    if row.limit_until is not None and row.limit_until > instance.now:
-        raise Conflict(f"its last attempt may still be running until {row.limit_until.isoformat()}; ask again then",
+    if row.lost_until is not None and row.lost_until > instance.now:
+        raise Conflict(f"its last attempt may still be running until {row.lost_until.isoformat()}; ask again then",
                        present=states.UNKNOWN)  # fmt: skip
     _settle(instance, row, verdict, result, by)
 

@@ -16,8 +16,10 @@ from sqlalchemy import Connection, text
 from orchestrator import views
 from orchestrator.errors import (
     BadRequest,
+    Invalid,
     NotFound,
 )
+from orchestrator.plan import Plan
 from orchestrator.store import definitions, instances
 from orchestrator.system import System
 
@@ -36,9 +38,17 @@ def status(system: System, *, tenant: str, instance_id: str) -> dict[str, Any]:
         row = _found(connection, tenant, instance_id)
         steps = instances.steps(connection, row["id"].hex)
         entries = instances.history(connection, tenant, row["id"].hex, after=0, limit=HISTORY)
-    plan = system.plans(row["version_id"].hex)
+    plan = _plan(system, row["version_id"].hex)
     base = system.settings.base_url
     return views.status(row, plan, steps, entries, lambda one: f"{base}/callbacks/{row['id'].hex}/{one['step']}")
+
+
+def _plan(system: System, version_id: str) -> Plan | None:
+    """A definition that this version of the engine does not read any more must not hide its instances."""
+    try:
+        return system.plans(version_id)
+    except Invalid:
+        return None
 
 
 def trace_of(instance_id: str) -> str:

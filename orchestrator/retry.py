@@ -70,13 +70,14 @@ def judge(reply: Reply, trial: Trial, now: datetime, chance: float) -> Verdict:
     """`chance` in [0, 1) is the jitter. Never repeats an uncertain effect on a lane of kind `none`.
 
     A rejection after an attempt of unknown outcome may be a gateway's, or mean "this key is in progress": on a `key`
-    lane the doubt about the first attempt stays, and it is undone as if done. A `query` lane was asked before.
+    lane the doubt about the first attempt stays, and it is undone as if done; on a `none` lane only a person can tell.
+    A `query` lane was asked before.
     """
     error = reply.error or reply.outcome
     if reply.outcome == "done":
         return Parked(output=reply.output) if reply.later or trial.pause else Done(output=reply.output)
     if reply.outcome == "rejected":
-        return Failed(reason="rejected", error=error, uncertain=trial.uncertain and trial.lane.idempotency == "key")
+        return _rejected(trial, error)
     uncertain = _is_uncertain(reply, trial)
     if uncertain and not _may_repeat(trial, now):
         return Doubtful(error=error)
@@ -85,6 +86,12 @@ def judge(reply: Reply, trial: Trial, now: datetime, chance: float) -> Verdict:
     return _again(
         trial, later(now, max(backoff(trial.retry, trial.tries, chance), reply.retry_after or 0.0)), error, uncertain
     )
+
+
+def _rejected(trial: Trial, error: str) -> Verdict:
+    if trial.uncertain and trial.lane.idempotency == "none":
+        return Doubtful(error=error)
+    return Failed(reason="rejected", error=error, uncertain=trial.uncertain and trial.lane.idempotency == "key")
 
 
 def _again(trial: Trial, due: datetime, error: str, uncertain: bool) -> Verdict:

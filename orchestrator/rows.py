@@ -60,7 +60,8 @@ class Row:
     published_at: datetime | None = None  # none: no message carries it yet
     started_at: datetime | None = None  # this generation's first claim
     lease_until: datetime | None = None
-    limit_until: datetime | None = None  # no lease is extended beyond this, and by then every attempt is over
+    limit_until: datetime | None = None  # no lease is extended beyond this: by then the attempt that runs is over
+    lost_until: datetime | None = None  # and by this every lost one is
     due_at: datetime | None = None  # READY, RETRYING: not before; WAITING: the deadline
     budget_until: datetime | None = None  # the end of `timeout`
     ended_at: datetime | None = None

@@ -31,12 +31,12 @@ def summary(row: Mapping[str, Any], active: list[str]) -> Shown:
     }  # fmt: skip
 
 
-def status(row: Mapping[str, Any], plan: Plan, steps: list[dict[str, Any]], history: list[dict[str, Any]],
+def status(row: Mapping[str, Any], plan: Plan | None, steps: list[dict[str, Any]], history: list[dict[str, Any]],
            url_of: UrlOf) -> Shown:  # fmt: skip
-    """The whole of one instance."""
-    active = _active(plan, steps) if row["ended_at"] is None else []
+    """The whole of one instance. Without a plan, because its definition cannot be read any more, titles are missing."""
+    active = _active(steps) if row["ended_at"] is None else []
     return summary(row, active) | {
-        "title": plan.definition.title, "currentSteps": active, "payload": row["payload"],
+        "title": plan.definition.title if plan else None, "currentSteps": active, "payload": row["payload"],
         "deadline": iso(row["deadline_at"]), "cancelRequested": iso(row["cancel_requested_at"]),
         "history": [entry(one) for one in history],
         "compensations": [_compensation(one) for one in _undone(plan, steps)],
@@ -44,23 +44,23 @@ def status(row: Mapping[str, Any], plan: Plan, steps: list[dict[str, Any]], hist
     }  # fmt: skip
 
 
-def _active(plan: Plan, steps: list[dict[str, Any]]) -> list[str]:
+def _active(steps: list[dict[str, Any]]) -> list[str]:
     live = states.ACTIVE | {states.COMPENSATING, states.STUCK}
-    found = [one for one in steps if one["state"] in live and not (plan.block(one["step"]) and one["branches_left"])]
+    found = [one for one in steps if one["state"] in live and not one["branches_left"]]
     return list(dict.fromkeys(one["step"] for one in sorted(found, key=lambda one: one["order"])))
 
 
-def _is_written(plan: Plan, step: str) -> bool:
-    block = plan.block(step)
+def _is_written(plan: Plan | None, step: str) -> bool:
+    block = plan.block(step) if plan else None
     return block is None or block.written
 
 
-def _undone(plan: Plan, steps: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+def _undone(plan: Plan | None, steps: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
     """Steps that are on the undo list, or were, in the order in which they are undone; with their undo row."""
     undo_rows = {one["step"]: one for one in steps if one["phase"] == "undo"}
     listed = [one for one in steps if one["phase"] == "do" and _is_on_list(one, undo_rows)]
     for one in sorted(listed, key=lambda one: -(one["done_seq"] or 0)):
-        service = plan.place(one["step"]).step
+        service = plan.place(one["step"]).step if plan else None
         planned = service.compensation if isinstance(service, ServiceStep) else None
         yield {"service": str(planned.operation) if planned else None, **undo_rows.get(one["step"], {}), "done": one}
 
@@ -77,10 +77,10 @@ def _compensation(one: Mapping[str, Any]) -> Shown:
     }  # fmt: skip
 
 
-def _step(one: Mapping[str, Any], plan: Plan, url_of: UrlOf) -> Shown:
+def _step(one: Mapping[str, Any], plan: Plan | None, url_of: UrlOf) -> Shown:
     waits = one["state"] == states.WAITING
     shown = {
-        "step": one["step"], "title": plan.place(one["step"]).step.title, "status": one["state"],
+        "step": one["step"], "title": plan.place(one["step"]).step.title if plan else None, "status": one["state"],
         "reason": one["reason"], "service": one["service"], "attempt": one["attempt"],
         "generation": one["generation"], "result": result_of(one["output"]), "error": one["error"],
         "decision": one["decision"], "comment": one["comment"], "decidedBy": one["decided_by"],

@@ -193,6 +193,8 @@ class _Yaml:
 
     def _scalar(self, event: Any) -> Any:
         if not event.implicit[0]:  # quoted or a block: text as it stands
+            if "\0" in event.value:
+                self._add(_at(event), *text_json.NUL)
             return event.value
         return self._plain(event.value, _at(event))
 

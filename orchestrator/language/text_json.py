@@ -14,6 +14,7 @@ Found: TypeAlias = tuple[Position, str, str | None]  # where, what is wrong, how
 
 SPACE = re.compile(r"[ \t\n\r]*")
 NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?", re.ASCII)
+NUL = ("a NUL character cannot be kept by Postgres", "leave it out")
 WORDS = {"true": True, "false": False, "null": None}
 
 
@@ -108,6 +109,8 @@ class _Json:
             raise _JsonError(error.msg, error.pos) from error
         if any("\ud800" <= character <= "\udfff" for character in value):
             self.found(start, "half of a surrogate pair is not a character")
+        if "\0" in value:
+            self.found(start, NUL[0])
         return value
 
     def scalar(self) -> Any:

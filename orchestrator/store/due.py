@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from orchestrator.attempts import Attempt
 from orchestrator.states import Phase
 
 
@@ -68,12 +69,15 @@ RETURNING s.instance_id, s.tenant, s.version_id, s.step, s.phase, s.queue, s.ser
 
 # This and EXTEND touch many instances without their locks, so they wait for nobody: a wave that is being recorded
 # holds some of these rows and may be about to ask for others. Whoever holds one is moving it on anyway.
-UNPUBLISH = text("""
-WITH free AS MATERIALIZED (
+FREE = """
+free AS MATERIALIZED (
   SELECT s.instance_id, s.step, s.phase FROM step s
   JOIN json_to_recordset(CAST(:rows AS json)) AS t(instance_id uuid, step text, phase text)
     ON s.instance_id = t.instance_id AND s.step = t.step AND s.phase = t.phase
   WHERE s.state IN ('READY', 'RETRYING') FOR NO KEY UPDATE OF s SKIP LOCKED)
+"""
+UNPUBLISH = text(f"""
+WITH {FREE}
 UPDATE step s SET published_at = NULL FROM free
 WHERE s.instance_id = free.instance_id AND s.step = free.step AND s.phase = free.phase
 """)
@@ -123,15 +127,16 @@ UPDATE instance SET sweep_after = (SELECT clock_now()) + make_interval(secs => :
 """)
 
 # A step that cannot be published: unpublished, put off, and shown with the reason.
-CANNOT_PUBLISH = text("""
-UPDATE step s SET published_at = NULL, ready_at = (SELECT clock_now()) + make_interval(secs => :seconds), error = :error
-FROM json_to_recordset(CAST(:rows AS json)) AS t(instance_id uuid, step text, phase text)
-WHERE s.instance_id = t.instance_id AND s.step = t.step AND s.phase = t.phase AND s.state IN ('READY', 'RETRYING')
+CANNOT_PUBLISH = text(f"""
+WITH {FREE}
+UPDATE step s SET published_at = NULL, ready_at = (SELECT clock_now()) + make_interval(secs => :seconds),
+  error = :error FROM free
+WHERE s.instance_id = free.instance_id AND s.step = free.step AND s.phase = free.phase
 """)
-REROUTE = text("""
-UPDATE step s SET queue = :queue
-FROM json_to_recordset(CAST(:rows AS json)) AS t(instance_id uuid, step text, phase text)
-WHERE s.instance_id = t.instance_id AND s.step = t.step AND s.phase = t.phase AND s.state IN ('READY', 'RETRYING')
+REROUTE = text(f"""
+WITH {FREE}
+UPDATE step s SET queue = :queue FROM free
+WHERE s.instance_id = free.instance_id AND s.step = free.step AND s.phase = free.phase
 """)
 
 EXTEND = text("""
@@ -142,9 +147,12 @@ WITH free AS MATERIALIZED (
 UPDATE step s SET lease_until = least((SELECT clock_now()) + make_interval(secs => :lease), s.limit_until) FROM free
 WHERE s.instance_id = free.instance_id AND s.step = free.step AND s.phase = free.phase
 """)
-HOLDS = text("""
-SELECT 1 FROM step WHERE instance_id = CAST(:id AS uuid) AND step = :step AND phase = :phase AND state = 'RUNNING'
-  AND attempt = :attempt AND lease_until > (SELECT clock_now())
+# Taken anew just before a send that comes late: only by who still holds it.
+RENEW = text("""
+UPDATE step SET limit_until = clock_now() + make_interval(secs => :limit),
+  lease_until = clock_now() + make_interval(secs => least(:lease, :limit))
+WHERE instance_id = CAST(:id AS uuid) AND step = :step AND phase = :phase AND state = 'RUNNING'
+  AND attempt = :attempt AND worker = :worker AND lease_until > (SELECT clock_now())
 """)
 
 Key = tuple[str, str, Phase]  # instance id, step, phase
@@ -218,7 +226,8 @@ def extend_leases(connection: Connection, *, worker: str, lease: float) -> int:
     return connection.execute(EXTEND, {"worker": worker, "lease": lease}).rowcount
 
 
-def holds(connection: Connection, *, instance: str, step: str, phase: Phase, attempt: int) -> bool:
-    """Whether the lease still stands: asked just before each send."""
-    values = {"id": instance, "step": step, "phase": phase, "attempt": attempt}
-    return connection.execute(HOLDS, values).first() is not None
+def renew(connection: Connection, attempt: Attempt, *, lease: float, limit: float) -> bool:
+    """Give an attempt that still holds its lease a whole one again, in seconds; false when somebody else has it."""
+    values = {"id": attempt.instance, "step": attempt.step, "phase": attempt.phase, "attempt": attempt.attempt,
+              "worker": attempt.worker, "lease": lease, "limit": limit}  # fmt: skip
+    return connection.execute(RENEW, values).rowcount == 1

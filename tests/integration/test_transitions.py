@@ -269,8 +269,7 @@ def test_a_process_that_was_stopped_and_woken_does_not_send_what_another_has_tak
 
 def holds(airport: Airport, attempt: attempts.Attempt) -> bool:
     with airport.system.database.transaction() as connection:
-        return due.holds(connection, instance=attempt.instance, step=attempt.step, phase=attempt.phase,
-                         attempt=attempt.attempt)  # fmt: skip
+        return due.renew(connection, attempt, lease=5, limit=60)
 
 
 def test_a_step_that_loses_every_worker_is_put_aside_and_can_be_tried_again(tower: Airport) -> None:

@@ -303,3 +303,60 @@ def test_what_is_over_is_not_failed_again() -> None:
     flight.run("a")
     flight.apply(lambda instance: compensation.fall(instance, compensation.DEADLINE, "deadline"))
     assert flight.status == "COMPLETED"
+
+
+def lost_alone(step: Any) -> tuple[Flight, attempts.Attempt]:
+    """A step on a lane without keys whose worker was lost: UNKNOWN."""
+    flight = Flight.of(step, service("after"))
+    attempt = flight.claim("a")
+    assert attempt is not None
+    flight.lose("a")
+    assert flight.state("a") == "UNKNOWN"
+    return flight, attempt
+
+
+def test_the_late_answer_of_a_lost_attempt_settles_it() -> None:
+    flight, attempt = lost_alone(service("a", "none.a"))
+    flight.land(attempt, reply("done", output=7))
+    assert (flight.state("a"), flight.state("after")) == ("SUCCEEDED", "READY")
+
+
+def test_a_late_yes_of_the_service_that_was_told_is_no_decision() -> None:
+    flight, attempt = lost_alone(service("a", "none.a", pause=True))
+    flight.land(attempt, reply("done"))
+    assert flight.states() == {"a": "WAITING"}
+
+
+def test_a_late_rejection_says_nothing_of_the_attempts_before() -> None:
+    flight = Flight.of(service("a", "key.a"))
+    flight.claim("a")
+    flight.lose("a", losses=2)
+    again = flight.claim("a")
+    assert again is not None
+    flight.lose("a", losses=2)
+    assert flight.row("a").reason == "quarantined"
+    flight.land(again, reply("rejected"))
+    assert flight.state("a") == "UNKNOWN"
+
+
+def test_a_lane_that_has_to_be_asked_is_asked_only_when_the_lost_attempt_is_over() -> None:
+    flight = Flight.of(service("a", "query.a"))
+    flight.claim("a")
+    limit = flight.row("a").limit_until
+    assert limit is not None
+    flight.on("a", attempts.lose, losses=3)
+    flight.apply(operators.retry)  # nor does an operator go round that
+    assert flight.row("a").due_at == limit
+    assert flight.claim("a") is None
+    flight.now = limit
+    assert flight.claim("a") is not None
+
+
+def test_the_undo_waits_for_a_lost_attempt_even_when_another_has_come_and_gone() -> None:
+    flight = Flight.of(service("a", undo="key.ua"), service("b"))
+    flight.claim("a")
+    limit = flight.row("a").limit_until
+    flight.on("a", attempts.lose, losses=3)
+    flight.run("a", reply("refused"))
+    flight.apply(operators.cancel)
+    assert flight.row("a", "undo").due_at == limit

@@ -346,7 +346,7 @@ class Pilot:
 
     def _is_doubted(self, attempt: Attempt) -> bool:
         """A rejection tells nothing of an earlier attempt with the same key, unless that was asked about before."""
-        return attempt.uncertain and LANES[(attempt.service or "").partition(".")[0]].idempotency == "key"
+        return attempt.uncertain and LANES[(attempt.service or "").partition(".")[0]].idempotency in ("key", "none")
 
     def _conclude(self, instance: Instance, attempt: Attempt, result: Result) -> bool:
         legs.conclude(tower(), instance, attempt, result)
@@ -372,7 +372,7 @@ class Pilot:
             attempt, before = late[which % len(late)], (self.flight.header, self.flight.rows)
             result = self._result(attempt, how)
             tells = isinstance(result, Reply) and (
-                result.outcome == "rejected" or (result.outcome, result.later) == ("done", False)
+                result.outcome == "done" or (result.outcome == "rejected" and not attempt.uncertain)
             )
             if isinstance(result, Reply) and tells:
                 self._note_late(attempt, result)
@@ -381,7 +381,7 @@ class Pilot:
 
     def _note_late(self, attempt: Attempt, answer: Reply) -> None:
         if answer.outcome == "done":
-            self.debts.add(attempt, uncertain=False)
+            self.debts.add(attempt, uncertain=answer.later)
         elif attempt.phase == "do" and not self._is_doubted(attempt):
             self.debts.settle(attempt.step, attempt.generation)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import attempts, calls, operators
-from orchestrator.definition import Retry
+from orchestrator import attempts, calls, escalation, operators
+from orchestrator.definition import Retry, TimeoutAction
 from orchestrator.errors import Conflict
 from orchestrator.instance import Instance
 from orchestrator.operators import Verdict
@@ -220,7 +220,7 @@ def test_a_verdict_waits_until_a_lost_attempt_is_surely_over() -> None:
     flight.claim("a")
     flight.on("a", attempts.lose, losses=3)
     assert "may still be running until" in str(refused(flight, resolve("a", "failed")))
-    limit = flight.row("a").limit_until
+    limit = flight.row("a").lost_until
     assert limit is not None
     flight.now = limit
     assert ordered(flight, resolve("a", "failed")) == "FAILED"
@@ -263,3 +263,23 @@ def test_a_verdict_on_an_unknown_compensation_settles_that(verdict: Verdict, sta
     flight.run("a", reply("uncertain"), "undo")
     flight.apply(resolve("a", verdict))
     assert flight.state("a") == state
+
+
+def test_a_new_life_does_not_repeat_what_may_have_been_done_on_a_lane_without_keys() -> None:
+    flight = Flight.of(block("par", service("a", "none.a"), service("b")))
+    flight.run("a", reply("done", later=True))
+    flight.run("b", reply("rejected"))
+    assert flight.status == "FAILED"
+    assert ordered(flight, operators.retry) == "RUNNING"
+    assert (flight.state("a"), flight.state("b")) == ("UNKNOWN", "READY")
+
+
+def test_a_new_life_asks_anew_where_a_deadline_had_decided() -> None:
+    told = service("a", pause=True, timeout=5.0, on_timeout=TimeoutAction(kind="decide", decision="rejected"))
+    flight = Flight.of(told)
+    flight.run("a", reply("done"))
+    flight.wait(6.0)
+    flight.on("a", escalation.time_out)
+    assert flight.status == "FAILED"
+    flight.apply(operators.retry)
+    assert (flight.row("a").generation, flight.row("a").decision) == (2, None)

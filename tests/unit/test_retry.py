@@ -42,6 +42,10 @@ def test_a_rejection_leaves_the_doubt_about_an_earlier_attempt_with_the_same_key
     assert judged(reply("rejected"), uncertain=True) == Failed(reason="rejected", error="rejected", uncertain=True)
 
 
+def test_on_a_lane_without_keys_a_rejection_after_doubt_is_for_a_person_to_judge() -> None:
+    assert judged(reply("rejected"), "none", uncertain=True) == Doubtful(error="rejected")
+
+
 @pytest.mark.parametrize("answer", UNANSWERED)
 @pytest.mark.parametrize("lane", ["key", "query", "safe", "none"])
 def test_what_was_not_answered_is_tried_again_unless_the_lane_forbids_it(answer: Reply, lane: str) -> None:

@@ -17,10 +17,12 @@ JSON = st.recursive(
     | st.booleans()
     | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"])),
+    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
     lambda inner: (
         st.lists(inner, max_size=4)
-        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), inner, max_size=4)
+        | st.dictionaries(
+            st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5), inner, max_size=4
+        )
     ),
     max_leaves=12,
 )
@@ -169,3 +171,15 @@ def test_steps_run_together_on_one_line_are_shown_in_their_right_form() -> None:
     assert [(problem.line, problem.column) for problem in found] == [(3, 24), (4, 24), (5, 24)]
     assert "- {id: chargeFee, service: achSvc.charge, compensate: achSvc.refund}" in (found[1].hint or "")
     assert str(found[0]).startswith("permit-renewal.yaml:3:24: `service` must stand on a line of its own")
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "at"), [('{"a": "x\\u0000"}', "x.json", (1, 7)), ('a: "x\\0"', "x.yaml", (1, 4))]
+)
+def test_a_nul_that_postgres_could_not_keep_is_refused_where_it_stands(
+    text: str, file: str, at: tuple[int, int]
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        compose(text, file=file)
+    assert [(problem.line, problem.column) for problem in refused.value.problems] == [at]
+    assert "NUL" in refused.value.problems[0].message

@@ -45,7 +45,7 @@ STATEMENTS = (
       uncertain_before bool NOT NULL,
       branches_left int NOT NULL, done_seq int, decision text, worker text, ready_at timestamptz,
       published_at timestamptz, republished bool NOT NULL DEFAULT false, started_at timestamptz,
-      lease_until timestamptz, limit_until timestamptz,
+      lease_until timestamptz, limit_until timestamptz, lost_until timestamptz,
       due_at timestamptz, budget_until timestamptz, ended_at timestamptz, output jsonb, error text, comment text,
       decided_by text, PRIMARY KEY (instance_id, step, phase)) WITH (fillfactor = 80)
     """,
