@@ -36,6 +36,10 @@ steps:
   - {id: a, service: keyed.a}
   - {id: b, service: keyed.b}
 """
+FRESH = """
+SELECT count(*) FROM step WHERE state = 'RUNNING' AND lease_until > clock_now() + interval '3s'
+  AND limit_until > clock_now() + interval '33s'
+"""
 
 
 def version_of(airport: Airport, instance: str) -> str:
@@ -137,6 +141,22 @@ def test_a_claim_that_did_not_land_is_not_mistaken_for_that_of_another_leg_of_th
     assert tower.service.seen == [], "it is the other's to send"
 
 
+def test_a_leg_that_learns_of_its_claim_only_after_the_lease_sends_nothing(
+    tower: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = tower.fly(TWO)
+    tower.system.plans(version := version_of(tower, instance))
+    with monkeypatch.context() as patched:
+        cable = Cable(tower, patched)
+        cable.cut(1, landed=True)
+        cable.after = lambda turn: tower.clock.advance(6) if turn == 1 else None
+        run_wave(tower, [instance], "a", version)
+    assert tower.service.seen == []
+    assert sweep(tower.system) == 1
+    run_wave(tower, [instance], "a")
+    assert tower.service.done(instance) == ["a:g1:do", "b:g1:do"]
+
+
 # -- a wave
 
 
@@ -215,15 +235,17 @@ def test_what_a_leg_has_no_time_to_begin_is_ready_and_promised_to_nobody(
 # -- a process that is stopped between its claim and the send
 
 
-def stopped(airport: Airport, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> Cable:
-    """The leg is stopped when its first claim has been committed: for three seconds by its own clock, six by the database's."""
+def stopped(
+    airport: Airport, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None], *, seconds: float = 6.0
+) -> Cable:
+    """The leg is stopped when its first claim has been committed: for three seconds by its own clock."""
     asleep = [0.0]
     monkeypatch.setattr(calls, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + asleep[0]))
     cable = Cable(airport, monkeypatch)
 
     def sleep(turn: int) -> None:
         if turn == 1:
-            airport.clock.advance(6)
+            airport.clock.advance(seconds)
             meanwhile()
             asleep[0] = 3.0
 
@@ -262,6 +284,34 @@ def test_a_leg_that_was_stopped_beyond_its_lease_hands_back_what_nobody_has_take
     run_wave(tower, [instance], "a")
     assert end_of(tower, instance) == "COMPLETED"
     assert tower.service.done(instance) == ["a:g1:do", "b:g1:do"]
+
+
+def test_a_leg_that_was_stopped_within_its_lease_takes_a_whole_one_and_sends(
+    tower: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = tower.fly(TWO)
+    tower.system.plans(version := version_of(tower, instance))
+    at_send: list[int] = []
+    tower.service.always("a", Answer(then=lambda _: at_send.append(tower.query(FRESH)[0][0])))
+    with monkeypatch.context() as patched:
+        stopped(tower, patched, lambda: None, seconds=4.0)
+        run_wave(tower, [instance], "a", version)
+    assert at_send == [1], "the call may take its lane's whole timeout"
+    assert tower.service.done(instance) == ["a:g1:do", "b:g1:do"]
+
+
+def test_a_leg_that_cannot_look_up_its_lease_sends_nothing_yet(tower: Airport, monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = tower.fly(TWO)
+    tower.system.plans(version := version_of(tower, instance))
+    with monkeypatch.context() as patched:
+        stopped(tower, patched, lambda: None, seconds=0.0).cut(2, landed=False)
+        run_wave(tower, [instance], "a", version)
+    assert tower.service.seen == []
+    tower.clock.advance(2)
+    assert dispatch(tower.system) == 1, "nothing was sent, so nothing is in doubt"
+    run_wave(tower, [instance], "a")
+    assert [one.attempt for one in tower.service.seen] == [2, 1]
+    assert end_of(tower, instance) == "COMPLETED"
 
 
 # -- a lost attempt that comes back
