@@ -318,10 +318,15 @@ def test_a_leg_that_cannot_look_up_its_lease_sends_nothing_yet(tower: Airport, m
 
 
 @contextmanager
-def lost_in_flight(airport: Airport, text: str, answer: Answer = DONE) -> Iterator[str]:
-    """An instance whose step `pay` is being called by a leg that counts as lost; the answer comes at the end of the block."""
+def lost_in_flight(airport: Airport, text: str, answer: Answer = DONE, *, losses: int = 0) -> Iterator[str]:
+    """An instance whose step `pay` is being called by a leg that counts as lost; the answer comes at the end of the block.
+    `losses`: workers that it has lost before."""
     release = airport.service.hold("pay", answer)
     instance = airport.fly(text)
+    for _ in range(losses):
+        assert airport.claim(instance, "pay", worker="killed") is not None
+        airport.clock.advance(6)
+        assert sweep(airport.system) == 1
     with ThreadPoolExecutor(1) as pool:
         leg = pool.submit(run_wave, airport, [instance], "pay")
         try:
@@ -344,6 +349,14 @@ def test_the_late_answer_of_a_lost_attempt_settles_what_nobody_knew_if_it_is_cer
         assert states_of(tower.status(instance)) == {"pay": "UNKNOWN"}
     assert end_of(tower, instance) == status
     assert len(tower.service.calls("pay")) == 1
+
+
+@pytest.mark.parametrize(("answer", "status"), [(DONE, "COMPLETED"), (REJECTED, "STUCK")])
+def test_a_late_rejection_says_nothing_about_the_attempts_before(tower: Airport, answer: Answer, status: str) -> None:
+    text = "id: thrice\nsteps: [{id: pay, service: keyed.pay, compensate: keyed.unpay}]"
+    with lost_in_flight(tower, text, answer, losses=tower.system.settings.losses - 1) as instance:
+        assert tower.status(instance)["reason"] == "quarantined"
+    assert end_of(tower, instance) == status
 
 
 def test_a_lane_that_can_be_asked_is_not_asked_while_the_lost_attempt_may_still_be_in_flight(tower: Airport) -> None:
