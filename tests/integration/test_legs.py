@@ -286,6 +286,29 @@ def test_a_leg_that_was_stopped_beyond_its_lease_hands_back_what_nobody_has_take
     assert tower.service.done(instance) == ["a:g1:do", "b:g1:do"]
 
 
+def test_a_leg_that_was_stopped_while_it_claimed_counts_from_before_the_claim(
+    tower: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease began with the claim, and the claim is committed only after the stop."""
+    instance = tower.fly(TWO)
+    tower.system.plans(version := version_of(tower, instance))
+    claim, asleep = attempts.claim, [0.0]
+
+    def claimed(*given: Any, **more: Any) -> Any:
+        found = claim(*given, **more)
+        tower.clock.advance(6)
+        asleep[0] = 3.0
+        return found
+
+    with monkeypatch.context() as patched:
+        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + asleep[0], sleep=time.sleep)
+        patched.setattr(legs, "time", clock)
+        patched.setattr(calls, "time", clock)
+        patched.setattr(attempts, "claim", claimed)
+        run_wave(tower, [instance], "a", version)
+    assert tower.service.seen == []
+
+
 def test_a_leg_that_was_stopped_within_its_lease_takes_a_whole_one_and_sends(
     tower: Airport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
