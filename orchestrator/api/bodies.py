@@ -29,7 +29,7 @@ class StrictRequest(Request):
 
 
 def body_text(request: Request, limit: int | None = None) -> str:
-    """The body as UTF-8 text. `limit` in bytes; none: the application's. Raises TooLarge, BadRequest."""
+    """The body as UTF-8 text. `limit` in bytes, of a definition; none: the application's. Raises TooLarge, BadRequest."""
     most = limit or current_app.config["MAX_CONTENT_LENGTH"]
     # One more than may be: werkzeug cuts a chunked body at its limit in silence, and half a definition may be valid.
     request.max_content_length = most + 1
@@ -41,7 +41,8 @@ def body_text(request: Request, limit: int | None = None) -> str:
         pass
     except UnicodeDecodeError as error:
         raise BadRequest(f"The body is not UTF-8 text: byte {error.start} cannot be read.") from error
-    raise TooLarge(f"The body is larger than {most} bytes.")
+    setting = "ORCHESTRATOR_MAX_DEFINITION" if limit else "ORCHESTRATOR_MAX_PAYLOAD"
+    raise TooLarge(f"The body is larger than {most} bytes: send less, or have {setting} raised.")
 
 
 def parse_json(text: str) -> Any:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from orchestrator.states import INSTANCE_STATES
+
+
+def _known_state(name: str) -> str:
+    if name not in INSTANCE_STATES:
+        raise PydanticCustomError("state", "must be one of {states}", {"states": ", ".join(INSTANCE_STATES)})
+    return name
+
+
+InstanceState = Annotated[str, AfterValidator(_known_state), Field(json_schema_extra={"enum": list(INSTANCE_STATES)})]
 
 
 class Wire(BaseModel):
@@ -62,7 +74,7 @@ class PageQuery(Lenient):
 
 class InstancesQuery(PageQuery):
     limit: int = Field(50, ge=1, le=500)
-    status: str | None = None
+    status: InstanceState | None = None
     workflow_id: str | None = None
     business_key: str | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from http import HTTPStatus
 from traceback import format_exception
 from typing import Any
@@ -14,9 +15,11 @@ import psycopg
 import sqlalchemy.exc
 import structlog
 from flask import Flask, Response, render_template, request
-from pydantic import ValidationError
-from werkzeug.exceptions import HTTPException
+from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as NotFoundHere
 
+from orchestrator.api import models
 from orchestrator.api.auth import Forbidden
 from orchestrator.errors import (
     BadRequest,
@@ -47,6 +50,13 @@ KINDS: tuple[tuple[type[OrchestratorError], int, str, str], ...] = (
     (InvalidPayload, 422, "invalid-payload", "The payload does not fit the workflow"),
     (Invalid, 422, "invalid", "The definition has errors"),
 )
+# For pydantic's kinds of fault whose own text speaks of Python.
+PLAIN = {
+    "missing": "is missing",
+    "extra_forbidden": "is unknown here",
+    "dict_type": "must be a JSON object, {…}",
+    "int_parsing": "must be a whole number",
+}
 DATABASE_DOWN = (
     sqlalchemy.exc.OperationalError,
     sqlalchemy.exc.InterfaceError,
@@ -118,9 +128,22 @@ def _of_http(error: HTTPException) -> ProblemDocument:
         status=status,
         kind=phrase.lower().replace(" ", "-"),
         title=phrase,
-        detail=error.description or phrase,
+        detail=_detail(error) or phrase,
         headers=headers,
     )
+
+
+def _detail(error: HTTPException) -> str | None:
+    """werkzeug's own texts of these two speak to somebody who types addresses."""
+    if isinstance(error, NotFoundHere):
+        return f"There is nothing at {request.path}; /openapi.json names every call, /ui has the pages."
+    if isinstance(error, MethodNotAllowed):
+        return f"{request.method} is not for {request.path}: use {', '.join(sorted(_told(error)))}."
+    return error.description
+
+
+def _told(error: MethodNotAllowed) -> set[str]:
+    return set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}
 
 
 def _database_down(error: Exception) -> ProblemDocument:
@@ -150,12 +173,7 @@ def _unexpected(error: Exception) -> ProblemDocument:
 def unreadable(error: ValidationError) -> Response:
     """A body, query or header of the wrong shape: 400, each fault with its path and without its value."""
     faults = [
-        {
-            "message": f"{'.'.join(str(part) for part in one['loc']) or 'body'}: {one['msg']}",
-            "line": None,
-            "column": None,
-            "hint": None,
-        }
+        {"message": _fault(one), "line": None, "column": None, "hint": _near(one, error.title)}
         for one in error.errors(include_input=False)
     ]
     return respond(
@@ -163,10 +181,25 @@ def unreadable(error: ValidationError) -> Response:
             status=400,
             kind="bad-request",
             title="The request cannot be read",
-            detail="; ".join(str(fault["message"]) for fault in faults),
+            detail="; ".join(
+                f"{one['message']} ({one['hint']})" if one["hint"] else str(one["message"]) for one in faults
+            ),
             members={"errors": faults},
         )
     )
+
+
+def _fault(one: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in one["loc"]) or "body"
+    return f"{where}: {PLAIN.get(one['type']) or one['msg'].replace('Input should be', 'must be')}"
+
+
+def _near(one: Mapping[str, Any], model: str) -> str | None:
+    """For an unknown member: the one of this model that may have been meant."""
+    known = getattr(models, model, BaseModel).model_fields.values()
+    names = [field.alias for field in known if field.alias] if one["type"] == "extra_forbidden" else []
+    near = get_close_matches(str(one["loc"][-1]), names, n=1)
+    return f"did you mean `{near[0]}`?" if near else None
 
 
 def respond(problem: ProblemDocument) -> Response:

@@ -231,6 +231,29 @@ def test_a_query_that_makes_no_sense_is_refused(api: FlaskClient, query: str) ->
     problem(api.get(f"/api/workflows?{query}"), 400)
 
 
+def test_an_unknown_state_is_refused_with_those_there_are(api: FlaskClient) -> None:
+    # An empty list would look like "none is stuck".
+    said = problem(api.get("/api/workflows?status=stuck"), 400)["detail"]
+    assert said.startswith("status: must be one of RUNNING, WAITING")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"workflowId": "fee", "payload": []}, "payload: must be a JSON object, {…}"),
+        ({"workflowID": "fee"}, "workflowId: is missing; workflowID: is unknown here (did you mean `workflowId`?)"),
+        ({"workflowId": "fee", "tenant": "other"}, "tenant: is unknown here"),
+    ],
+)
+def test_a_body_of_the_wrong_shape_is_told_in_words_of_json(api: FlaskClient, body: Any, said: str) -> None:
+    assert problem(api.post(START, json=body), 400)["detail"] == said
+
+
+def test_a_call_that_does_not_exist_is_told_where_the_others_are(api: FlaskClient) -> None:
+    assert "/openapi.json" in problem(api.get("/api/nope"), 404)["detail"]
+    assert problem(api.get(START), 405)["detail"] == f"GET is not for {START}: use POST."
+
+
 def test_the_history_comes_in_pages_without_gaps(api: FlaskClient, fee: str) -> None:
     url = f"/api/workflows/{started(api, fee, fee=75)}/history"
     whole = api.get(url).get_json()["items"]
@@ -406,7 +429,8 @@ def test_a_definition_is_not_saved_under_another_id(api: FlaskClient) -> None:
 
 
 def test_a_definition_that_is_too_large_is_refused(api: FlaskClient) -> None:
-    problem(api.put("/api/definitions/fee", data="#" * 300_000), 413)
+    said = problem(api.put("/api/definitions/fee", data="#" * 300_000), 413)["detail"]
+    assert "ORCHESTRATOR_MAX_DEFINITION" in said
 
 
 def test_a_body_of_unknown_length_is_refused_rather_than_cut(api: FlaskClient) -> None:
