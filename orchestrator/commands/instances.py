@@ -73,6 +73,8 @@ def _show(shown: dict[str, Any]) -> None:
 def list_(*, wanted: str | None, workflow: str | None, business_key: str | None, stuck: bool, limit: int,
           as_json: bool, data_dir: Path | None) -> None:  # fmt: skip
     """List instances, newest first."""
+    if stuck and wanted:
+        raise click.UsageError("say one of --stuck, --status")
     from orchestrator import queries
 
     system = connect(data_dir)
@@ -127,6 +129,8 @@ def _all(page_at: Callable[[str | None], Page]) -> list[dict[str, Any]]:
 @data_dir_option
 def logs(instance_id: str, follow: bool, as_json: bool, data_dir: Path | None) -> None:
     """The log of an instance."""
+    if follow and as_json:
+        raise click.UsageError("say one of --follow, --json")
     from orchestrator import queries
     from orchestrator.commands import following
 
@@ -159,7 +163,7 @@ def approve(*, instance_id: str, step: str, reject: bool, comment: str | None, r
     """Decide a step that waits."""
     from orchestrator import callbacks
 
-    value = reading.parse(result, "--result") if result is not None else None
+    value = reading.option(result, "--result") if result is not None else None
     system = connect(data_dir)
     decided = callbacks.decide(
         system, trace=instance_id, step=step, token=None, tenant=system.settings.tenant,
@@ -222,7 +226,7 @@ def resolve(*, instance_id: str, step: str, succeeded: str | None, failed: bool,
         raise click.UsageError("say one of --succeeded JSON, --failed, --retry")
     from orchestrator import engine
 
-    value = reading.parse(succeeded, "--succeeded") if succeeded is not None else None
+    value = reading.option(succeeded, "--succeeded") if succeeded is not None else None
     system = connect(data_dir)
     click.echo(engine.resolve(
         system, tenant=system.settings.tenant, instance_id=instance_id, step=step, result=value,

@@ -20,10 +20,22 @@ SUFFIXES = (".yaml", ".yml", ".json")
 def payload(name: str) -> Any:
     """The JSON object in a file, or on standard input for `-`. Raises BadRequest that says where."""
     text = sys.stdin.read() if name == "-" else file_text(Path(name))
-    value = parse(text, "standard input" if name == "-" else name)
+    where = "standard input" if name == "-" else name
+    value = parse(text, where)
     if not isinstance(value, dict):
-        raise BadRequest(f'{name} holds no JSON object: a payload looks like {{"permitNo": "P-1"}}')
+        raise BadRequest(f'{where} holds no JSON object: a payload looks like {{"permitNo": "P-1"}}')
     return value
+
+
+def option(text: str, name: str) -> Any:
+    """JSON given to an option. Raises BadRequest that shows how a shell is told of a plain text."""
+    try:
+        return parse(text, name)
+    except BadRequest as error:
+        plain = (
+            isinstance(error.__cause__, json.JSONDecodeError) and text.isprintable() and not set(text) & set("{}[]\"'")
+        )
+        raise BadRequest(f"{error}; a text is written {name} '\"{text}\"'" if plain else str(error)) from error
 
 
 def parse(text: str, what: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -47,7 +48,7 @@ def run(workflow: str, payload: str, no_wait: bool, data_dir: Path | None) -> in
     body = reading.payload(payload)
     if reading.is_definition_file(workflow):  # what is wrong with it is better said before servers start
         reading.definition(Path(workflow), reading.lanes(given), limit=given.max_definition)
-    flight = Flight(workflow=workflow, payload=body, no_wait=no_wait)
+    flight = Flight(workflow=workflow, payload=body, no_wait=no_wait, data_dir=data_dir)
     with stopped_by_signals():
         if given.database_url and given.broker_url:
             return flight.on_configured(given)
@@ -70,8 +71,10 @@ def _joined(given: Settings, folder: Path) -> Settings | None:
 class Flight:
     """One instance on its way."""
 
-    def __init__(self, *, workflow: str, payload: Any, no_wait: bool) -> None:
+    def __init__(self, *, workflow: str, payload: Any, no_wait: bool, data_dir: Path | None) -> None:
         self._workflow, self._payload, self._no_wait = workflow, payload, no_wait
+        self._there = f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else ""  # for commands that are told
+        self._goes_on = "goes on with the workers that run"
         self._began = self._moved = time.monotonic()
         self._hinted = False
 
@@ -86,6 +89,7 @@ class Flight:
     def on_own_stack(self, given: Settings, folder: Path) -> int:
         from orchestrator.servers import small_stack
 
+        self._goes_on = f"goes on with `orchestrator up{self._there}`"
         with small_stack.running(given, folder, note) as stack:
             system = composed(stack.settings)
             try:
@@ -122,8 +126,17 @@ class Flight:
             if entry["verb"] == "park" and not self._no_wait:
                 serve()  # before its address is printed
             click.echo(said)
-            _hint(trace, entry)
+            self._hint(trace, entry)
         return entry["status"] if entry["step"] is None else None
+
+    def _hint(self, trace: str, entry: Any) -> None:
+        step, there = f"{trace} {entry['step']}", self._there
+        if entry["verb"] == "park":
+            note(f"decide with a POST there, or `orchestrator approve {step}{there}` (or with --reject)")
+        if entry["verb"] == "doubt":
+            note(f"settle it with `orchestrator resolve {step} --succeeded JSON|--failed|--retry{there}`")
+        if entry["verb"] == "stick":
+            note(f"mend its cause, then `orchestrator retry {trace}{there}`")
 
     def _end(self, system: System, trace: str, last: str) -> int:
         from orchestrator import queries
@@ -132,7 +145,7 @@ class Flight:
         shown = queries.status(system, tenant=system.settings.tenant, instance_id=trace)
         status, reason = shown["status"], f" ({shown['reason']})" if shown["reason"] else ""
         if not following.is_over(status):
-            note(f"{status}{reason}: {trace} goes on with `orchestrator up`")
+            note(f"{status}{reason}: {trace} {self._goes_on}")
             return PARKED
         note(f"{status}{reason} in {time.monotonic() - self._began:.1f} s")
         return COMPLETED if last == "COMPLETED" else ENDED_OTHERWISE
@@ -148,15 +161,6 @@ def _load(system: System) -> None:
     from orchestrator.commands.servers import tell_refused
 
     tell_refused(load_workflows(system))
-
-
-def _hint(trace: str, entry: Any) -> None:
-    if entry["verb"] == "park":
-        note(f"decide with a POST there, or `orchestrator approve {trace} {entry['step']}` (or with --reject)")
-    if entry["verb"] == "doubt":
-        note(f"settle it with `orchestrator resolve {trace} {entry['step']} --succeeded JSON|--failed|--retry`")
-    if entry["verb"] == "stick":
-        note(f"mend its cause, then `orchestrator retry {trace}`")
 
 
 def note(text: str) -> None:

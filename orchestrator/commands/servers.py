@@ -16,6 +16,7 @@ from orchestrator import settings
 from orchestrator.commands.connection import NO_BROKER, composed
 from orchestrator.errors import Problem, SettingsError
 from orchestrator.servers import running_stack
+from orchestrator.servers.ports import is_free
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Workers agree through Postgres: what Celery's would tell each other is noise on the broker.
 SILENT = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 LOOK_EVERY = 0.02  # seconds
+CANNOT_BIND = 1  # gunicorn's exit code
 IN_MEMORY = "celery.beat:Scheduler"  # one interval needs no memory of when it last was; so there is no file
 
 
@@ -48,12 +50,29 @@ def worker(concurrency: int | None, queues: str | None, after: Path | None) -> i
 
     # Celery warns of running as root because a pickled message could run anything: ours are JSON.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    if queues:
+        _check_queues(queues)
     if after is not None:
         _wait_for(after)
     app: Celery = importlib.import_module("worker").app
     threads = concurrency or settings.load().worker_concurrency
     options = ["--pool", "threads", "--concurrency", str(threads), "--loglevel", "INFO", *SILENT]
     return app.start(["--quiet", "worker", *options, *(["--queues", queues] if queues else [])]) or 0
+
+
+def _check_queues(asked: str) -> None:
+    """A worker on a mistyped queue would wait for ever, and nobody would serve the right one."""
+    from orchestrator.bootstrap import SWEEP_QUEUE
+    from orchestrator.lane import DEFAULT_QUEUE
+    from orchestrator.lanes import registry
+
+    file = settings.load().services_file
+    known = {DEFAULT_QUEUE, SWEEP_QUEUE, *(lane.queue for lane in registry.load(file).values())}
+    if unknown := [name for name in asked.split(",") if name not in known]:
+        there = ", ".join(sorted(known))
+        raise click.BadParameter(
+            f"{file} names no queue {', '.join(unknown)}; there are {there}", param_hint="--queues"
+        )
 
 
 def _wait_for(file: Path) -> None:
@@ -79,12 +98,20 @@ def web(passing: bool) -> None:
 
     given = settings.load()
     folder = Path(given.data_dir)
-    if not passing:  # that of a `run` goes away with it: nobody else shall count on it
+    # That of a `run` goes away with it: nobody else shall count on it. One on other servers is not this directory's.
+    lasting = not passing and running_stack.has(folder, database_url=given.database_url, broker_url=given.broker_url)
+    if lasting:
         running_stack.announce_web(folder, given.base_url)
     try:
         serve.run(given)
+    except SystemExit as ended:
+        if ended.code == CANNOT_BIND and not is_free(given.port, given.host):
+            raise SettingsError(
+                f"port {given.port} of {given.host} is taken: set ORCHESTRATOR_PORT to another"
+            ) from ended
+        raise
     finally:
-        if not passing:
+        if lasting:
             running_stack.forget_web(folder)
 
 

@@ -30,6 +30,12 @@ def find(data_dir: Path) -> RunningStack | None:
     return RunningStack(database_url=database, broker_url=broker, web_url=_text(data_dir / WEB))
 
 
+def has(data_dir: Path, *, database_url: str | None, broker_url: str | None) -> bool:
+    """Whether these are the servers of the stack in this directory, so far as it has its own."""
+    stack = find(data_dir)
+    return stack is not None and stack.database_url in (None, database_url) and stack.broker_url in (None, broker_url)
+
+
 def is_in_use(data_dir: Path) -> bool:
     """Whether a stack has this directory, be it that it has only just begun."""
     return _is_held(data_dir / "postgres.lock") or _is_held(data_dir / "broker.lock")

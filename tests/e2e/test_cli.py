@@ -135,7 +135,9 @@ def test_run_without_waiting_exits_with_3_where_a_decision_is_due(data_dir: Path
         r"zoningApproval WAIT http://127\.0\.0\.1:\d+/callbacks/[0-9a-f]{32}/zoningApproval\?token=", lines[-1]
     )
     assert ended.returncode == 3
-    assert "orchestrator approve" in ended.stderr
+    trace = lines[-1].split("/callbacks/")[1].split("/")[0]
+    assert f"`orchestrator approve {trace} zoningApproval --data-dir {data_dir}`" in ended.stderr
+    assert f"WAITING: {trace} goes on with `orchestrator up --data-dir {data_dir}`" in ended.stderr
 
 
 def test_a_waiting_run_goes_on_by_its_callback_and_by_the_command(data_dir: Path, tmp_path: Path) -> None:

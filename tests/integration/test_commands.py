@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import cli
+from orchestrator.api import serve
 
 pytestmark = pytest.mark.integration
 
@@ -112,8 +114,12 @@ def test_an_unknown_workflow_is_told_with_a_near_one(ask: Ask) -> None:
         (("status", "chargeFee"), 1, "error: 'chargeFee' is not an instance id: those have 32 hex digits"),
         (("status", "0" * 32), 1, f"error: there is no instance '{'0' * 32}'"),
         (("list", "--status", "lost"), 2, "lost is none of RUNNING, WAITING"),
+        (("list", "--stuck", "--status", "WAITING"), 2, "say one of --stuck, --status"),
+        (("logs", "0" * 32, "--follow", "--json"), 2, "say one of --follow, --json"),
         (("resolve", "0" * 32, "chargeFee"), 2, "say one of --succeeded JSON, --failed, --retry"),
         (("resolve", "0" * 32, "chargeFee", "--succeeded", "{"), 2, "error: --succeeded:1:2: not JSON"),
+        (("resolve", "0" * 32, "chargeFee", "--succeeded", "done"), 2, "a text is written --succeeded '\"done\"'"),
+        (("worker", "--queues", "legs,lgs"), 2, "services.yaml names no queue lgs; there are legs, sweep"),
         (("approve", "0" * 32, "chargeFee", "--result", "NaN"), 2, "NaN is no JSON value"),
     ],
 )
@@ -123,6 +129,27 @@ def test_what_is_wrong_with_an_order_is_told_in_a_line(
     answer = ask(*arguments)
     assert (answer.code, answer.out) == (code, "")
     assert said in answer.err.splitlines()[-1]
+
+
+def test_a_payload_that_is_no_object_is_told_with_where_it_came_from(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("[1]"))
+    assert ask("start", "permit-renewal", "-").err.startswith("error: standard input holds no JSON object")
+
+
+def test_a_web_server_whose_port_is_taken_says_which_and_how_to_mend_it(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot_bind(_: object) -> None:
+        raise SystemExit(1)  # after gunicorn has tried for some seconds
+
+    monkeypatch.setattr(serve, "run", cannot_bind)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        monkeypatch.setenv("ORCHESTRATOR_PORT", port)
+        said = ask("web")
+    assert (said.code, said.err) == (
+        1, f"error: port {port} of 127.0.0.1 is taken: set ORCHESTRATOR_PORT to another\n"
+    )  # fmt: skip
 
 
 def test_schema_prints_the_one_of_definitions(ask: Ask) -> None:

@@ -70,6 +70,17 @@ def test_a_web_server_is_forgotten_when_it_has_gone(stack: Path) -> None:
     assert found.web_url is None
 
 
+def test_servers_are_those_of_a_directory_only_when_it_keeps_them(stack: Path) -> None:
+    found = running_stack.find(stack)
+    assert found is not None
+    database, broker = found.database_url, found.broker_url
+    assert running_stack.has(stack, database_url=database, broker_url=broker)
+    assert not running_stack.has(stack, database_url="postgresql://elsewhere/other", broker_url=broker)
+    (stack / "postgres.lock").unlink()  # `up` with a database of somebody else's
+    assert running_stack.has(stack, database_url="postgresql://elsewhere/other", broker_url=broker)
+    assert not running_stack.has(stack / "missing", database_url=database, broker_url=broker)
+
+
 def test_no_directory_is_made_to_announce_a_web_server(tmp_path: Path) -> None:
     running_stack.announce_web(tmp_path / "missing", "http://127.0.0.1:8080")
     assert not (tmp_path / "missing").exists()
