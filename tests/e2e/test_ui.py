@@ -135,6 +135,16 @@ def test_the_list_shows_instances_and_leads_to_them(page: Page, site: str, waiti
     assert page.get_by_role("heading", level=1).inner_text() == "Permit renewal"
 
 
+def test_the_list_shows_whole_names_and_all_columns_where_it_is_narrow(page: Page, site: str, waiting: str) -> None:
+    page.set_viewport_size({"width": 900, "height": 800})
+    page.goto(f"{site}/ui")
+    # What is wider scrolls within its region, and the last column is not seen.
+    assert page.get_by_role("region").evaluate("region => region.scrollWidth <= region.clientWidth")
+    step = page.get_by_role("cell", name="zoningApproval")
+    lines = "cell => { const text = document.createRange(); text.selectNodeContents(cell); return text.getClientRects().length }"
+    assert step.evaluate(lines) == 1
+
+
 def test_the_list_can_be_filtered(page: Page, site: str, waiting: str) -> None:
     page.goto(f"{site}/ui")
     page.get_by_label("Business key").fill("P-2")
