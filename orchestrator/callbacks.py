@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator import approvals, escalation
+from orchestrator import approvals, escalation, states
 from orchestrator.approvals import Answer, Ruling
 from orchestrator.definition import Decision
 from orchestrator.errors import (
@@ -66,7 +66,9 @@ def _wait(system: System, trace: str, step: str, token: str | None, tenant: str 
         return None
     wait = system.tokens.read(trace, step, token)
     if wait is None:
-        raise Unauthorized("the callback token is wrong, or it belongs to another step")
+        raise Unauthorized(
+            "the callback token is wrong, or it belongs to another step: use the whole link as it was given"
+        )
     return wait
 
 
@@ -81,7 +83,7 @@ def _decision(given: str | None, error: str | None) -> Decision:
 def _rule(instance: Instance, step: str, wait: Wait | None, given: Answer) -> Ruling:
     row = _awaited(instance, step, wait)
     if row is None:
-        raise NotFound(f"{step} has not been reached, or there is no such step")
+        raise _nothing_waits(instance, step)
     ruling = approvals.rule(row, instance.header.status, given, wait.generation if wait else None)
     if ruling.kind != "made":
         return ruling
@@ -90,6 +92,12 @@ def _rule(instance: Instance, step: str, wait: Wait | None, given: Answer) -> Ru
         return Ruling(kind="gone", present="past due")
     approvals.decide(instance, row, given)
     return ruling
+
+
+def _nothing_waits(instance: Instance, step: str) -> NotFound:
+    waiting = ", ".join(row.step for row in instance.rows() if row.state == states.WAITING) or "none"
+    problem = f"{step} has not been reached" if step in instance.plan.ids else f"there is no step {step!r}"
+    return NotFound(f"{problem}; waiting: {waiting}")
 
 
 def _awaited(instance: Instance, step: str, wait: Wait | None) -> Row | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from orchestrator import attempts, compensation, states
 from orchestrator.clock import later
-from orchestrator.errors import Conflict
+from orchestrator.errors import Conflict, NotFound
 from orchestrator.instance import Instance, next_generation, same_generation
 from orchestrator.rows import Row
 
@@ -105,13 +105,21 @@ def resolve(instance: Instance, step: str, verdict: Verdict, *, result: Any = No
         return
     row = next((row for row in instance.rows() if row.step == step and row.state == states.UNKNOWN), None)
     if row is None:
-        known = instance.row(step)
-        raise Conflict(f"{step} is not UNKNOWN, so there is nothing to resolve",
-                       present=known.state if known else "not reached")  # fmt: skip
+        raise _nothing_to_resolve(instance, step)
     if row.lost_until is not None and row.lost_until > instance.now:
         raise Conflict(f"its last attempt may still be running until {row.lost_until.isoformat()}; ask again then",
                        present=states.UNKNOWN)  # fmt: skip
     _settle(instance, row, verdict, result, by)
+
+
+def _nothing_to_resolve(instance: Instance, step: str) -> Conflict | NotFound:
+    settle = (states.UNKNOWN, states.STUCK)
+    open_ones = ", ".join(sorted({row.step for row in instance.rows() if row.state in settle})) or "none"
+    if step not in instance.plan.ids:
+        return NotFound(f"there is no step {step!r}; to be resolved: {open_ones}")
+    row = instance.row(step)
+    return Conflict(f"{step} is not UNKNOWN, so there is nothing to resolve; to be resolved: {open_ones}",
+                    present=row.state if row else "not reached")  # fmt: skip
 
 
 def _settle_stuck(instance: Instance, stuck: Row, verdict: Verdict, result: Any, by: str | None) -> None:
@@ -134,7 +142,7 @@ def _settle(instance: Instance, row: Row, verdict: Verdict, result: Any, by: str
     elif verdict == "failed":
         error = "an operator found that it was not done"
         row = instance.move(row, "reject", reason="failed", error=error, uncertain=False, decided_by=by)
-        attempts.after_failure(instance, row, "resolved as failed")
+        attempts.after_failure(instance, row, "failed")
     elif instance.plan.block(row.step) is not None and not instance.is_falling:
         raise _conflict(instance, f"{row.step} is a block, which succeeds by its branches: retry it, or let it fail")
     else:

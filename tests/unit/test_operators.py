@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator import attempts, calls, escalation, operators
 from orchestrator.definition import Retry, TimeoutAction
-from orchestrator.errors import Conflict
+from orchestrator.errors import Conflict, NotFound
 from orchestrator.instance import Instance
 from orchestrator.operators import Verdict
 from tests.unit.flying import TRUE, Flight, block, gate, reply, service
@@ -230,7 +230,8 @@ def test_only_what_is_unknown_can_be_resolved() -> None:
     flight = Flight.of(service("a"), service("b"))
     assert refused(flight, resolve("a", "failed")).present == "READY"
     assert refused(flight, resolve("b", "failed")).present == "not reached"
-    assert refused(flight, resolve("nothing", "failed")).present == "not reached"
+    with pytest.raises(NotFound, match="no step 'nothing'; to be resolved: none"):
+        flight.apply(resolve("nothing", "failed"))
 
 
 def test_an_unknown_step_of_a_falling_instance_is_not_tried_again_for_nobody_could_claim_it() -> None:
