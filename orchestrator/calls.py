@@ -22,9 +22,9 @@ from orchestrator.store import due, instances
 from orchestrator.system import System
 from orchestrator.tokens import Wait
 
-MARGIN = 5.0  # seconds beyond a lane's timeout in which an attempt has to be recorded
 log = logging.getLogger(__name__)
 
+MARGIN = 5.0  # seconds beyond a lane's timeout in which an attempt has to be recorded
 TRUST_LEASE = 1.0  # seconds after the claim within which the lease need not be looked up again
 
 

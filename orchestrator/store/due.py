@@ -142,7 +142,7 @@ WHERE s.instance_id = free.instance_id AND s.step = free.step AND s.phase = free
 EXTEND = text("""
 WITH free AS MATERIALIZED (
   SELECT instance_id, step, phase FROM step
-  WHERE worker = :worker AND state = 'RUNNING' AND lease_until > (SELECT clock_now()) AND limit_until > (SELECT clock_now())
+  WHERE worker = :worker AND state = 'RUNNING' AND lease_until > (SELECT clock_now())
   FOR NO KEY UPDATE SKIP LOCKED)
 UPDATE step s SET lease_until = least((SELECT clock_now()) + make_interval(secs => :lease), s.limit_until) FROM free
 WHERE s.instance_id = free.instance_id AND s.step = free.step AND s.phase = free.phase

@@ -26,7 +26,7 @@ SELECT instance_id, step FROM step WHERE instance_id = ANY(CAST(:ids AS uuid[]))
   AND state IN ('READY', 'RUNNING', 'RETRYING', 'WAITING', 'UNKNOWN', 'COMPENSATING', 'STUCK')
 ORDER BY instance_id, "order"
 """)
-WAITING = text("SELECT tenant FROM instance WHERE id = CAST(:id AS uuid)")
+TENANT = text("SELECT tenant FROM instance WHERE id = CAST(:id AS uuid)")
 PAYLOADS = text("SELECT id, payload FROM instance WHERE id = ANY(CAST(:ids AS uuid[]))")
 OUTPUTS = text("""
 SELECT instance_id, step, state, output, error, decision FROM step
@@ -95,7 +95,7 @@ def active_steps(connection: Connection, ids: Sequence[str]) -> dict[str, list[s
 
 
 def tenant_of(connection: Connection, instance_id: str) -> str | None:
-    found: str | None = connection.execute(WAITING, {"id": instance_id}).scalar_one_or_none()
+    found: str | None = connection.execute(TENANT, {"id": instance_id}).scalar_one_or_none()
     return found
 
 
