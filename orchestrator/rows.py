@@ -25,6 +25,11 @@ class Header:
     history_seq: int = 0
     life: int = 1  # raised when an operator retries an ended instance
     business_key: str | None = None
+    parent_id: str | None = None  # the instance that has started this one, by which step, in which generation of it
+    parent_step: str | None = None
+    parent_generation: int | None = None
+    root_id: str | None = None  # the first of that line; none: this one
+    parent_told: bool = False  # of its end
     deadline_at: datetime | None = None
     suspended_at: datetime | None = None
     cancel_requested_at: datetime | None = None
@@ -52,7 +57,9 @@ class Row:
     escalated: bool = False
     uncertain: bool = False  # some attempt of this generation may have had its effect
     uncertain_before: bool = False  # the same of an earlier generation, which was escalated away
-    branches_left: int = 0  # of a block
+    branches_left: int = 0  # of a block; of a loop, its iterations that have not ended
+    items: int = 0  # of a loop: how many iterations there are, or may be
+    begun: int = 0  # of a loop: how many iterations have had their turn
     done_seq: int | None = None  # history number at which it ended: the undo list's order
     decision: str | None = None
     worker: str | None = None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, text
 
@@ -60,6 +61,7 @@ TYPES = {
     "instance_id": "uuid", "version_id": "uuid", "order": "int", "generation": "int", "attempt": "int", "tries": "int",
     "losses": "int", "rounds": "int", "alone": "bool", "escalated": "bool", "uncertain": "bool", "uncertain_before": "bool", "branches_left": "int",
     "done_seq": "int", "output": "jsonb", "from_attempt": "int", "writes_output": "bool", "clears": "bool", "id": "uuid", "version": "int",
+    "items": "int", "begun": "int", "parent_id": "uuid", "parent_generation": "int", "root_id": "uuid", "parent_told": "bool",
     "history_seq": "int", "from_seq": "int", "life": "int", "seq": "int", "time": "timestamptz",
 }  # fmt: skip
 TYPES |= {
@@ -87,7 +89,7 @@ STEP_TOLD = (
     "clears",
 )
 HEADER_SET = ("status", "reason", "outcome", "cause", "history_seq", "life", "deadline_at", "suspended_at",
-              "cancel_requested_at", "ended_at")  # fmt: skip
+              "cancel_requested_at", "ended_at", "parent_told")  # fmt: skip
 ENTRY_COLUMNS = ("instance_id", "tenant", "time", *(field.name for field in fields(Entry)))
 STEP_INSERT = ("instance_id", "tenant", "version_id", *ROW_COLUMNS, *sorted(WRITE_ONLY))
 
@@ -193,7 +195,7 @@ def lock(
 
 def _header(row: Any) -> Header:
     values = dict(row)
-    values["id"], values["version_id"] = values["id"].hex, values["version_id"].hex
+    values |= {name: value.hex for name, value in values.items() if isinstance(value, UUID)}
     return Header(**values)
 
 
