@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from orchestrator import engine, settings
-from orchestrator.engine import Started
+from orchestrator import births, settings
+from orchestrator.births import Started
 from orchestrator.lanes import registry
 from orchestrator.settings import Settings
 from orchestrator.store.definitions import Plans
@@ -28,7 +28,7 @@ def start(workflow_id: str, payload: Mapping[str, Any], *, session: Session, ten
     Raises what `engine.start` raises; nothing has been written then.
     """
     found, plans = _configured()
-    return engine.start_within(session.connection(), plans, found, tenant=tenant or found.tenant,
+    return births.start_within(session.connection(), plans, found, tenant=tenant or found.tenant,
                                workflow_id=workflow_id, payload=dict(payload), idempotency_key=idempotency_key)  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def start_many(workflow_id: str, payloads: Sequence[Mapping[str, Any]], *, sessi
                tenant: str | None = None) -> list[str]:  # fmt: skip
     """Start an instance for each payload, set-wise. Returns their ids in the payloads' order; all or none."""
     found, plans = _configured()
-    return engine.start_many_within(session.connection(), plans, found, tenant=tenant or found.tenant,
+    return births.start_many_within(session.connection(), plans, found, tenant=tenant or found.tenant,
                                     workflow_id=workflow_id, payloads=payloads)  # fmt: skip
 
 

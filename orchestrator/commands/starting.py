@@ -10,7 +10,7 @@ from orchestrator.commands import reading
 from orchestrator.errors import BadRequest, NotFound
 
 if TYPE_CHECKING:
-    from orchestrator.engine import Started
+    from orchestrator.births import Started
     from orchestrator.system import System
 
 

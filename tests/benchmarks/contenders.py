@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 from sqlalchemy import Connection, text
 
-from orchestrator import engine
+from orchestrator import births, engine
 from orchestrator.settings import Settings
 from orchestrator.system import System
 from tests.benchmarks.bare import QUEUE, make, three
@@ -95,7 +95,7 @@ class Orchestrated:
 
     def _start_many(self, count: int) -> list[str]:
         with self._system.database.transaction() as connection:
-            return engine.start_many_within(
+            return births.start_many_within(
                 connection, self._system.plans, self._system.settings, tenant=TENANT, workflow_id=WORKFLOW,
                 payloads=[{"permitNo": f"P-{n}"} for n in range(count)],
             )  # fmt: skip

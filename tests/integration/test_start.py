@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator import engine, queries
-from orchestrator.engine import Started
+from orchestrator.births import Started
 from orchestrator.errors import BadRequest, Conflict, Invalid, InvalidPayload, NotFound, Problem, TooLarge
 from orchestrator.store import definitions
 from tests import flights
