@@ -10,7 +10,7 @@ from flask_openapi_swagger.plugins import RegisterPlugin  # type: ignore[import-
 from werkzeug.wrappers import Response as BaseResponse
 
 from orchestrator.api import bodies, callbacks, definitions, models, operations, problems, routes_workflows
-from orchestrator.api.auth import authenticator, principal
+from orchestrator.api.auth import authenticator, may, principal
 from orchestrator.system import System
 from orchestrator.ui import routes as ui
 
@@ -56,6 +56,7 @@ def create_app(system: System) -> Flask:
     app.extensions |= {"system": system, "authenticator": authenticator(system.settings)}
     app.request_class = bodies.StrictRequest
     app.config["MAX_CONTENT_LENGTH"] = system.settings.max_payload + bodies.ENVELOPE
+    app.jinja_env.globals["may"] = may  # templates leave out what the reader may not do
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.before_request(bodies.refuse_unstorable_address)
     app.before_request(_admit)

@@ -29,6 +29,10 @@ READING = frozenset({"GET", "HEAD", "OPTIONS"})
 class Forbidden(OrchestratorError):
     """The caller may not do this."""
 
+    def __init__(self, message: str | None = None, *, scope: str | None = None) -> None:
+        super().__init__(message)
+        self.scope = scope  # the one that is missing, where that is why
+
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
@@ -114,11 +118,19 @@ def principal() -> Principal:
     return cast("Principal", g.principal)
 
 
+def may(scope: str) -> bool:
+    """Whether who asks has this scope: for a page that leaves out what would be refused."""
+    return scope in principal().scopes
+
+
 def caller(scope: str) -> Principal:
     """Who asks, known to have this scope. Raises Forbidden, naming the scope that is missing."""
-    if scope not in principal().scopes:
-        raise Forbidden(f"This needs the scope {scope}; ask an administrator to grant it.")
+    if not may(scope):
+        raise Forbidden(f"This needs the scope {scope}; ask an administrator to grant it.", scope=scope)
     return principal()
+
+
+require = caller  # where nothing of the caller is used: `require("workflows:operate")`
 
 
 def decider(token: str | None) -> dict[str, str | None]:

@@ -102,6 +102,8 @@ def of(error: Exception) -> ProblemDocument:
 def _members(error: OrchestratorError) -> dict[str, Any]:
     if isinstance(error, Conflict):
         return {"present": error.present}
+    if isinstance(error, Forbidden) and error.scope:
+        return {"scope": error.scope}
     if isinstance(error, Invalid):
         return {
             "errors": [
@@ -113,7 +115,12 @@ def _members(error: OrchestratorError) -> dict[str, Any]:
 
 
 def _headers(error: OrchestratorError) -> dict[str, str]:
-    return {"WWW-Authenticate": 'Bearer realm="orchestrator"'} if isinstance(error, Unauthorized) else {}
+    """RFC 6750, section 3."""
+    if isinstance(error, Unauthorized):
+        return {"WWW-Authenticate": 'Bearer realm="orchestrator"'}
+    if isinstance(error, Forbidden) and error.scope:
+        return {"WWW-Authenticate": f'Bearer realm="orchestrator", error="insufficient_scope", scope="{error.scope}"'}
+    return {}
 
 
 def _of_http(error: HTTPException) -> ProblemDocument:
