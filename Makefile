@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 COMPLETE := .venv/.complete
 
-.PHONY: setup run up test lint bench lock chromium
+.PHONY: setup run up test lint bench docs lock chromium
 
 setup: $(COMPLETE)
 
@@ -36,6 +36,11 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks.report
+
+# The documentation as a site, in .site/html: a dead link, or a page that no navigation names, is an error.
+SITE := .site
+docs: setup
+	$(BIN)/sphinx-build -q -E -W --keep-going -d $(SITE)/doctrees docs $(SITE)/html
 
 # For the tests of the pages; without it they are skipped (and fail where CI=true).
 chromium:
