@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 
 project = "Flight orchestrator"
 author = "its maintainers"
-release = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+release = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text("utf-8"))["project"]["version"]
 html_title = f"{project} {release}"
 
 extensions = ["myst_parser"]
