@@ -46,8 +46,9 @@ def decide(system: System, *, trace: str, step: str, token: str | None, tenant: 
     given = Answer(
         decision=_decision(decision, error), result=result, error=error, comment=comment, by=by or "callback"
     )
+    owner = tenant or _owner(system, trace)
     found = transitions.transition(
-        system.database, system.plans, [trace_of(trace)], lambda one: _rule(one, step, wait, given), tenant=tenant
+        system.database, system.plans, [trace_of(trace)], lambda one: _rule(one, step, wait, given), tenant=owner
     )
     if not found:
         raise NotFound(f"there is no instance {trace!r}")
@@ -70,6 +71,15 @@ def _wait(system: System, trace: str, step: str, token: str | None, tenant: str 
             "the callback token is wrong, or it belongs to another step: use the whole link as it was given"
         )
     return wait
+
+
+def _owner(system: System, trace: str) -> str:
+    """Whose instance a callback token opens: it is known to be ours, and names the instance, not the tenant."""
+    with system.database.across_tenants() as connection:
+        owner = instances.tenant_of(connection, trace_of(trace))
+    if owner is None:
+        raise NotFound(f"there is no instance {trace!r}")
+    return owner
 
 
 def _decision(given: str | None, error: str | None) -> Decision:
@@ -121,9 +131,8 @@ def page(system: System, *, trace: str, step: str, token: str | None, tenant: st
     """What a person who follows a callback link is shown, deciding nothing: {title, step, workflowId, payload,
     deadline, waiting, decision}. Raises Unauthorized, NotFound."""
     wait = _wait(system, trace, step, token, tenant)
-    with system.database.transaction() as connection:
-        owner = instances.tenant_of(connection, trace_of(trace)) if tenant is None else tenant
-    shown = status(system, tenant=owner or "", instance_id=trace)
+    owner = tenant or _owner(system, trace)
+    shown = status(system, tenant=owner, instance_id=trace)
     found = next((one for one in shown["steps"] if one["step"] == step), None)
     if found is None:
         raise NotFound(f"{step} has not been reached, or there is no such step")

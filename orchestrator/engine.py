@@ -33,7 +33,7 @@ def start(
     system: System, *, tenant: str, workflow_id: str, payload: Any, idempotency_key: str | None = None
 ) -> Started:
     """Raises NotFound (no such workflow), Invalid (its file has errors), InvalidPayload, BadRequest, TooLarge, Conflict."""
-    with system.database.transaction() as connection:
+    with system.database.transaction(tenant) as connection:
         return births.start_within(
             connection, system.plans, system.settings, tenant=tenant, workflow_id=workflow_id, payload=payload,
             idempotency_key=idempotency_key,
@@ -86,7 +86,7 @@ def put_definition(system: System, *, tenant: str, workflow_id: str, text: str) 
         raise BadRequest(
             f"the definition's id is {definition.id!r}, but it was sent to {workflow_id!r}: make them agree"
         )
-    with system.database.transaction() as connection:
+    with system.database.transaction(tenant) as connection:
         version, created = definitions.save(connection, tenant, definition, text)
     return Saved(workflow_id=workflow_id, version=version.version, created=created)
 

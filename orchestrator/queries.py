@@ -34,7 +34,7 @@ class Page:
 
 def status(system: System, *, tenant: str, instance_id: str) -> dict[str, Any]:
     """The answer of `GET …/status` (`views.status`). Raises NotFound."""
-    with system.database.transaction() as connection:
+    with system.database.transaction(tenant) as connection:
         row = _found(connection, tenant, instance_id)
         steps = instances.steps(connection, row["id"].hex)
         entries = instances.history(connection, tenant, row["id"].hex, after=0, limit=HISTORY)
@@ -107,7 +107,7 @@ def logs(system: System, *, tenant: str, instance_id: str, limit: int = 100, cur
 
 def _entries(system: System, tenant: str, instance_id: str, limit: int, cursor: str | None, *,
              view: Callable[[str, Mapping[str, Any]], dict[str, Any] | None]) -> Page:  # fmt: skip
-    with system.database.transaction() as connection:
+    with system.database.transaction(tenant) as connection:
         trace = _found(connection, tenant, instance_id)["id"].hex
         found = instances.history(connection, tenant, trace, after=_after(cursor), limit=limit + 1)
     following = _page(found, limit, lambda one: str(one["seq"]))
@@ -119,7 +119,7 @@ def list_instances(system: System, *, tenant: str, status: str | None = None, wo
     """Newest first (`views.summary`)."""
     wanted = instances.Filter(tenant=tenant, status=status, workflow_id=workflow_id, business_key=business_key,
                               before=_before(cursor), limit=limit + 1)  # fmt: skip
-    with system.database.transaction() as connection:
+    with system.database.transaction(tenant) as connection:
         found = instances.listed(connection, wanted)
         following = _page(found, limit, lambda row: row["id"].hex)
         active = instances.active_steps(connection, [row["id"].hex for row in found if row["ended_at"] is None])
@@ -129,7 +129,7 @@ def list_instances(system: System, *, tenant: str, status: str | None = None, wo
 
 def list_definitions(system: System, *, tenant: str) -> list[dict[str, Any]]:
     """{id, title, version, created, errors}: `errors` where the newest file in workflows/ was refused."""
-    with system.database.transaction() as connection:
+    with system.database.transaction(tenant) as connection:
         stored = {row["workflow_id"]: row for row in definitions.listed(connection, tenant)}
         refused = definitions.refused(connection, tenant)
     return [
@@ -143,7 +143,7 @@ def list_definitions(system: System, *, tenant: str) -> list[dict[str, Any]]:
 
 def get_definition(system: System, *, tenant: str, workflow_id: str, version: int | None = None) -> dict[str, Any]:
     """{id, title, version, versions, created, text, errors}. Raises NotFound."""
-    with system.database.transaction() as connection:
+    with system.database.transaction(tenant) as connection:
         found = definitions.find(connection, tenant, workflow_id, version)
         versions = definitions.versions(connection, tenant, workflow_id)
         refused = definitions.refused(connection, tenant).get(workflow_id, ())
@@ -171,7 +171,7 @@ def _try(question: Callable[[], object]) -> str:
 
 
 def _ask_database(system: System) -> None:
-    with system.database.transaction() as connection:
+    with system.database.across_tenants() as connection:
         connection.execute(text("SELECT 1 FROM instance LIMIT 1"))
 
 
@@ -181,8 +181,8 @@ def _ask_broker(system: System) -> None:
 
 
 def metrics(system: System) -> str:
-    """`/metrics` in Prometheus' text form."""
-    with system.database.transaction() as connection:
+    """`/metrics` in Prometheus' text form: of all tenants together, and naming none."""
+    with system.database.across_tenants() as connection:
         counts, steps = instances.counts(connection), instances.step_counts(connection)
     lines = ["# TYPE orchestrator_instances gauge"]
     lines += [f'orchestrator_instances{{status="{name}"}} {count}' for name, count in sorted(counts.items())]

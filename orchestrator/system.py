@@ -6,7 +6,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import getpid
 from typing import TYPE_CHECKING, Protocol
 
@@ -49,6 +49,10 @@ class System:
     worker: str = field(default_factory=process_name)
     stopping: threading.Event = field(default_factory=threading.Event)  # set: leave the next step to others
     chance: Callable[[], float] = field(default=lambda: secrets.randbelow(1 << 30) / (1 << 30))
+
+    def for_tenants(self) -> System:
+        """The same, but every transaction has to say which tenant it is for: what the web server works with."""
+        return replace(self, database=self.database.for_tenants())
 
     def close(self) -> None:
         """Let go of every connection."""

@@ -53,7 +53,7 @@ def create_app(system: System) -> Flask:
         validation_error_callback=problems.unreadable,
     )
     app.openapi_version = "3.1.0"  # the library writes 3.2.0, which few tools read yet, and uses nothing of it
-    app.extensions |= {"system": system, "authenticator": authenticator(system.settings)}
+    app.extensions |= {"system": system.for_tenants(), "authenticator": authenticator(system.settings)}
     app.request_class = bodies.StrictRequest
     app.config["MAX_CONTENT_LENGTH"] = system.settings.max_payload + bodies.ENVELOPE
     app.jinja_env.globals["may"] = may  # templates leave out what the reader may not do

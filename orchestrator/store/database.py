@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.resources
 import time
 from collections.abc import Iterator
@@ -14,11 +15,17 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from orchestrator.store import tenancy
+
 if TYPE_CHECKING:
     from alembic.config import Config
 
 IDLE = 1.0  # seconds
 MIGRATION_LOCK = 7_305_115  # any constant: one replica migrates, the others wait for it
+
+
+class Unbound(RuntimeError):
+    """A transaction of a server for tenants was begun without saying for whom: pass `tenant`, or say `across_tenants`."""
 
 
 class Database:
@@ -33,11 +40,35 @@ class Database:
         )  # fmt: skip
         event.listen(self.engine, "checkout", _ask_the_idle)
         event.listen(self.engine, "checkin", _note_use)
+        self.is_for_tenants = False
+        self._acts_as_role: bool | None = None  # None: not asked yet
+
+    def for_tenants(self) -> Database:
+        """The same pool, in which nobody forgets whom a transaction is for: what the web server works with."""
+        bound = copy.copy(self)
+        bound.is_for_tenants = True
+        return bound
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self, tenant: str | None = None) -> Iterator[Connection]:
+        """`tenant`: whose rows alone it sees and writes; none: the engine's own, over all tenants. Raises Unbound."""
+        if tenant is None and self.is_for_tenants:
+            raise Unbound(Unbound.__doc__)
+        with self.engine.begin() as connection:
+            if tenant is not None:
+                tenancy.bind(connection, tenant, as_role=self._may_act_as_role(connection))
+            yield connection
+
+    @contextmanager
+    def across_tenants(self) -> Iterator[Connection]:
+        """For the few questions of a web server that are nobody's in particular: is the database there?"""
         with self.engine.begin() as connection:
             yield connection
+
+    def _may_act_as_role(self, connection: Connection) -> bool:
+        if self._acts_as_role is None:
+            self._acts_as_role = tenancy.may_act_as_role(connection)
+        return self._acts_as_role
 
     def listen(self, channel: str) -> psycopg.Connection[tuple[object, ...]]:
         """A connection of its own that listens; the caller closes it."""

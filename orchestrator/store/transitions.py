@@ -158,7 +158,7 @@ def transition(
     `skip_locked`) is held by somebody else is missing. When a verb raises, nothing is written. `then` reads, in the
     same transaction, what the caller needs next: a transaction of its own would cost three round trips more.
     """
-    with database.transaction() as connection:
+    with database.transaction(tenant) as connection:
         instances = lock(connection, plan_of, ids, covered=covered, worker=worker, skip_locked=skip_locked)
         mine = [one for one in instances if tenant is None or one.header.tenant == tenant]
         results = {one.header.id: verb(one) for one in mine}

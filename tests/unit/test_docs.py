@@ -116,7 +116,8 @@ def program() -> click.Group:
 def routes() -> set[str]:
     """`GET /api/workflows` and so on, from the document that the server publishes."""
     # The routes are known without a database; nothing is called here.
-    app = create_app(cast("System", SimpleNamespace(settings=Settings(auth="local"))))
+    system = SimpleNamespace(settings=Settings(auth="local"), for_tenants=lambda: system)
+    app = create_app(cast("System", system))
     paths: dict[str, dict[str, Any]] = cast("Any", app).api_doc["paths"]
     return {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
 
