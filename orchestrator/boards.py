@@ -37,7 +37,7 @@ Shown = dict[str, Any]
 
 def overview(system: System, *, tenant: str) -> Shown:
     """{now, counts, late, stuck, ended}: `counts` of what has not ended and `ended` of the last hour, by status."""
-    with system.database.transaction() as connection:
+    with system.database.transaction(tenant) as connection:
         late, stuck = boards.troubled(connection, tenant)
         return {
             "now": boards.now(connection), "counts": boards.counts(connection, tenant), "late": late, "stuck": stuck,
@@ -92,7 +92,7 @@ def _cursor(text: str | None) -> str | None:
 def listed(system: System, wanted: Search) -> Page:
     """Newest first: {instanceId, workflowId, title, version, status, reason, businessKey, current, started, ended,
     deadline}; `current`: the titles of its active steps."""
-    with system.database.transaction() as connection:
+    with system.database.transaction(wanted.tenant) as connection:
         found = boards.listed(connection, replace(wanted, limit=wanted.limit + 1))
         following = found[wanted.limit - 1]["id"].hex if len(found) > wanted.limit else None
         del found[wanted.limit :]
@@ -119,7 +119,7 @@ def lanes(system: System, *, tenant: str) -> list[Shown]:
     `counts`: steps by state; `oldest`: when the first READY one became so. `breaker` and `held` are none where a lane
     has no such thing. A lane that work waits for, but that is configured no more, has no transport.
     """
-    with system.database.transaction() as connection:
+    with system.database.transaction(tenant) as connection:
         found = boards.lanes(connection, tenant)
     return [_lane(system, name, found.get(name, {})) for name in sorted({*system.lanes, *found})]
 
@@ -137,14 +137,14 @@ def _lane(system: System, name: str, found: Mapping[str, tuple[int, datetime]]) 
 
 def definitions(system: System, *, tenant: str) -> list[Shown]:
     """`queries.list_definitions`, each with `live`: how many of its instances have not ended."""
-    with system.database.transaction() as connection:
+    with system.database.transaction(tenant) as connection:
         live = boards.live_by_workflow(connection, tenant)
     return [{**one, "live": live.get(one["id"], 0)} for one in queries.list_definitions(system, tenant=tenant)]
 
 
 def versions(system: System, *, tenant: str, workflow_id: str) -> list[Shown]:
     """Newest first: {version, created_at, live}."""
-    with system.database.transaction() as connection:
+    with system.database.transaction(tenant) as connection:
         return boards.versions(connection, tenant, workflow_id)
 
 
@@ -155,7 +155,7 @@ def inbox(system: System, *, tenant: str, limit: int = 25, cursor: str | None = 
     """What waits for a person, the next deadline first: {instanceId, step, title, workflowId, workflowTitle, businessKey,
     payload, deadline, left (seconds), escalated, since, then}; `then`: `outlook`."""
     offset = _number(cursor) or 0
-    with system.database.transaction() as connection:
+    with system.database.transaction(tenant) as connection:
         moment = boards.now(connection)
         items: list[Shown] = []
         for _ in range(BATCHES):
@@ -218,7 +218,7 @@ def whole(system: System, *, tenant: str, instance_id: str) -> Shown:
     any more. Raises NotFound."""
     shown = queries.status(system, tenant=tenant, instance_id=instance_id)
     trace = shown["instanceId"]
-    with system.database.transaction() as connection:
+    with system.database.transaction(tenant) as connection:
         kin = boards.kin(connection, tenant, trace)
         if kin is None:
             raise NotFound(f"there is no instance {instance_id!r}")
