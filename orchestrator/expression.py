@@ -1,4 +1,4 @@
-"""CEL over `payload`, `steps.<id>`, `trace` and `tenant`.
+"""CEL over `payload`, `steps.<id>`, `trace` and `tenant`, and the items of the loops around (`as: doc`).
 
 Standard CEL and its `math` functions, with two additions for authors who think in JSON:
 - whole and fractional numbers mix: `payload.fee * 1.5` works for 75 as for 75.5;
@@ -9,89 +9,114 @@ CEL's string extensions are left out: nested `replace` makes gigabytes out of a 
 
 Steps are declared one by one as dotted variables (`steps.uploadDocs`), so that an unknown one is
 an error when a definition is loaded; a step that was skipped is bound to `{}`, and `has()` of
-anything of it is false. Source rewriting for that is done on tokens, never inside text literals.
+anything of it is false. A step that ran in a loop is a list there; `has()` of it tells whether the
+loop had its turn. Source rewriting for that is done on tokens, never inside text literals.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import math
-import operator
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from typing import Any, TypeAlias
 
 from cel_expr_python import cel
-from cel_expr_python.ext import ext_math
 
 from orchestrator.definition import Expression, Template
 from orchestrator.errors import ExpressionError, Json
-from orchestrator.language.cel_source import Source, parse, split_template
+from orchestrator.language.cel_program import Program, Wanted, compile_problems, program
+from orchestrator.language.cel_source import ROOTS, Source, parse, split_template
 from orchestrator.language.cel_values import Plain, as_doubles
+from orchestrator.language.cel_values import moment as moment_of
+from orchestrator.language.scope import Scope
 
 MAX_SOURCE = 4000  # characters
 MAX_PLACES = 200  # `${…}` in one template: each may bring the whole payload
+BROKEN = (RuntimeError, TypeError, ValueError, OverflowError)  # what an evaluation raises
 
-PATH = re.compile(r"\s*(payload|trace|tenant|steps\s*\.\s*[A-Za-z][\w-]*)((?:\s*\.\s*[A-Za-z_]\w*)*)\s*", re.ASCII)
-CEL_PLACE = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*?)(?=\n \||\nERROR:| \[INVALID_ARGUMENT\]|$)", re.DOTALL)
+PATH = re.compile(r"\s*(steps\s*\.\s*[A-Za-z][\w-]*|[A-Za-z_]\w*)((?:\s*\.\s*[A-Za-z_]\w*)*)\s*", re.ASCII)
+
+TextPath: TypeAlias = tuple[str | int, ...]
+Named: TypeAlias = Expression | Template
 
 
 def check(
-    source: str, *, known: Mapping[str, bool], boolean: bool = False, elsewhere: Collection[str] = ()
-) -> tuple[list[str], tuple[str, ...]]:
-    """What is wrong with `source` (each text names its column), and the ids of the steps that it names.
+    source: str, scope: Scope, *, wanted: Wanted = "anything", elsewhere: Collection[str] = ()
+) -> tuple[list[str], Expression]:
+    """What is wrong with `source` (each text names its column), and the source with what it names.
 
-    `known` has the steps that have completed by then, and whether each may have been skipped:
-    such a step may be named only where the expression also asks `has(steps.<id>…)`.
-    With `boolean`, an expression that cannot give true or false is a problem. `elsewhere` has the ids
-    of all steps, for a better message.
+    A step of the scope that may have been skipped may be named only where the expression also asks
+    `has(steps.<id>…)`; of one that is a list, no member may be named. An expression that cannot give
+    what is `wanted` is a problem. `elsewhere` has the ids of all steps, for a better message.
     """
     if len(source) > MAX_SOURCE:
-        return [f"the expression has {len(source)} characters; at most {MAX_SOURCE} are allowed"], ()
+        return [f"the expression has {len(source)} characters; at most {MAX_SOURCE} are allowed"], Expression(source="")
     if source.lstrip().startswith("${"):
-        return ["column 1: an expression stands here without `${ }`"], ()
-    parsed = parse(source, known)
-    problems = [f"column {column}: {message}" for column, message in parsed.problems]
-    problems += [_unknown(name, column, known, elsewhere) for name, column in parsed.unknown]
-    problems += [
-        f"column {column}: step `{name}` may be skipped: ask has(steps.{name}.…) first, as in "
-        f"`has(steps.{name}.result) && steps.{name}.result…`"
-        for name, column in parsed.unguarded
-        if known[name]
-    ]
-    return problems or _compile_problems(parsed, boolean), parsed.steps
+        return ["column 1: an expression stands here without `${ }`"], Expression(source="")
+    parsed = parse(source, scope.steps, scope.items)
+    problems = _name_problems(parsed, scope, elsewhere) or compile_problems(parsed, scope.items, wanted)
+    return problems, Expression(source=source, steps=parsed.steps, items=parsed.items)
 
 
 def check_template(
-    value: Json, *, known: Mapping[str, bool], elsewhere: Collection[str] = ()
-) -> tuple[list[tuple[tuple[str | int, ...], str]], tuple[str, ...]]:
+    value: Json, scope: Scope, *, elsewhere: Collection[str] = ()
+) -> tuple[list[tuple[TextPath, str]], Template]:
     """As `check`, for every `${…}` of a JSON value; each problem comes with the path to its text."""
-    problems: list[tuple[tuple[str | int, ...], str]] = []
-    names: dict[str, None] = {}
+    problems: list[tuple[TextPath, str]] = []
+    named: list[Expression] = []
     if sum(text.count("${") for _, text in _texts(value, ())) > MAX_PLACES:
-        return [((), f"more than {MAX_PLACES} `${{…}}` in one input: send the whole `${{payload}}` instead")], ()
+        said = f"more than {MAX_PLACES} `${{…}}` in one input: send the whole `${{payload}}` instead"
+        return [((), said)], Template(value=value)
     for path, text in _texts(value, ()):
         pieces, unclosed = split_template(text)
         if unclosed is not None:
             problems.append((path, f"column {unclosed + 1}: `${{` is not closed; write `$${{` if text is meant"))
         for piece in pieces:
             if isinstance(piece, Source):
-                found, steps = check(piece.text, known=known, elsewhere=elsewhere)
+                found, one = check(piece.text, scope, elsewhere=elsewhere)
                 problems += [(path, f"${{{piece.text}}}: {problem}") for problem in found]
-                names |= dict.fromkeys(steps)
-    return problems, tuple(names)
+                named.append(one)
+    steps = tuple(dict.fromkeys(step for one in named for step in one.steps))
+    return problems, Template(
+        value=value, steps=steps, items=tuple(dict.fromkeys(item for one in named for item in one.items))
+    )
+
+
+def _name_problems(parsed: Source, scope: Scope, elsewhere: Collection[str]) -> list[str]:
+    problems = [f"column {column}: {message}" for column, message in parsed.problems]
+    problems += [_unknown(name, column, scope.steps, elsewhere) for name, column in parsed.unknown]
+    problems += [
+        f"column {column}: `{name}` runs in a loop: here it is a list, as in steps.{name}.map(one, one.{member})"
+        for name, member, column in parsed.members
+        if scope.steps[name].is_list
+    ]
+    return problems + [
+        f"column {column}: step `{name}` may be skipped: ask has({_asked(name, scope)}) first, as in "
+        f"{_guarded(name, scope)}"
+        for name, column in parsed.unguarded
+        if scope.steps[name].may_be_skipped
+    ]
+
+
+def _asked(name: str, scope: Scope) -> str:
+    return f"steps.{name}" if scope.steps[name].is_list else f"steps.{name}.…"
+
+
+def _guarded(name: str, scope: Scope) -> str:
+    if scope.steps[name].is_list:
+        return f"`has(steps.{name}) ? steps.{name}… : []`"
+    return f"`has(steps.{name}.result) && steps.{name}.result…`"
 
 
 def evaluate(expression: Expression, context: Mapping[str, Any]) -> Json:
     """The value as plain JSON. Raises ExpressionError.
 
-    `context` is {payload, steps: {id: {result, output, status, error, decision}}, trace, tenant};
-    steps that were skipped or not reached are absent from `steps`.
+    `context` is {payload, steps: {id: {result, output, status, error, decision}}, trace, tenant, items: {name: value}};
+    steps that were skipped or not reached are absent from `steps`, one that ran in a loop is a list of those.
     """
-    return _evaluate(expression.source, expression.steps, context)
+    return _evaluate(expression.source, expression, context)
 
 
 def truth(expression: Expression, context: Mapping[str, Any]) -> bool:
@@ -102,29 +127,50 @@ def truth(expression: Expression, context: Mapping[str, Any]) -> bool:
     return value
 
 
+def items(expression: Expression, context: Mapping[str, Any], limit: int) -> list[Json]:
+    """As `evaluate`, for what a loop goes through: anything but a list of at most `limit` is an ExpressionError."""
+    value = evaluate(expression, context)
+    if not isinstance(value, list):
+        raise ExpressionError(f"`{expression.source}` gave {_short(value)}: a loop goes through a list")
+    if len(value) > limit:
+        raise ExpressionError(f"`{expression.source}` gave {len(value)} items: a loop goes through at most {limit}")
+    return value
+
+
+def moment(expression: Expression, context: Mapping[str, Any]) -> datetime:
+    """A moment in UTC, from a CEL time or an ISO 8601 text with its offset. Anything else is an ExpressionError."""
+    value = _evaluate(expression.source, expression, context, times=True)
+    try:
+        return moment_of(value)
+    except (ValueError, OverflowError) as error:
+        raise ExpressionError(
+            f"`{expression.source}` gave {_short(value)}: a moment is a time or a text such as 2026-03-01T09:00:00+01:00"
+        ) from error
+
+
 def render(template: Template, context: Mapping[str, Any]) -> Json:
     """The template with its `${…}` filled in. Raises ExpressionError.
 
     A text that is one `${…}` as a whole takes the type of its value; elsewhere the value becomes text
     (null, booleans, numbers, lists and objects as in JSON), and `$${` is a literal `${`.
     """
-    return _render(template.value, template.steps, context)
+    return _render(template.value, template, context)
 
 
-def _render(value: Json, names: tuple[str, ...], context: Mapping[str, Any]) -> Json:
+def _render(value: Json, named: Named, context: Mapping[str, Any]) -> Json:
     if isinstance(value, str):
-        return _render_text(value, names, context) if "${" in value else value
+        return _render_text(value, named, context) if "${" in value else value
     if isinstance(value, dict):
-        return {key: _render(item, names, context) for key, item in value.items()}
-    return [_render(item, names, context) for item in value] if isinstance(value, list) else value
+        return {key: _render(item, named, context) for key, item in value.items()}
+    return [_render(item, named, context) for item in value] if isinstance(value, list) else value
 
 
-def _render_text(text: str, names: tuple[str, ...], context: Mapping[str, Any]) -> Json:
+def _render_text(text: str, named: Named, context: Mapping[str, Any]) -> Json:
     pieces, _ = split_template(text)
     if len(pieces) == 1 and isinstance(pieces[0], Source):
-        return _evaluate(pieces[0].text, names, context)
+        return _evaluate(pieces[0].text, named, context)
     return "".join(
-        _as_text(_evaluate(piece.text, names, context)) if isinstance(piece, Source) else piece for piece in pieces
+        _as_text(_evaluate(piece.text, named, context)) if isinstance(piece, Source) else piece for piece in pieces
     )
 
 
@@ -134,7 +180,7 @@ def _as_text(value: Json) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
 
 
-def _texts(value: Json, path: tuple[str | int, ...]) -> Iterable[tuple[tuple[str | int, ...], str]]:
+def _texts(value: Json, path: TextPath) -> Iterable[tuple[TextPath, str]]:
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, (dict, list)):
@@ -142,7 +188,7 @@ def _texts(value: Json, path: tuple[str | int, ...]) -> Iterable[tuple[tuple[str
             yield from _texts(item, (*path, key))
 
 
-def _unknown(name: str, column: int, known: Mapping[str, bool], elsewhere: Collection[str]) -> str:
+def _unknown(name: str, column: int, known: Collection[str], elsewhere: Collection[str]) -> str:
     if name in elsewhere:
         return (
             f"column {column}: step `{name}` has not completed by then: it is this step, comes later, "
@@ -153,112 +199,35 @@ def _unknown(name: str, column: int, known: Mapping[str, bool], elsewhere: Colle
     return f"column {column}: no step `{name}` has completed by then ({seen})"
 
 
-# --- compiling -----------------------------------------------------------------------------------
-
-
-def _mixed(name: str, apply: Callable[[Any, Any], Any], *extra: list[Any]) -> cel.FunctionDecl:
-    """An operator of a whole and a fractional number. The result is `dyn`, so that `… > 74` still type-checks."""
-    pairs = [[cel.Type.INT, cel.Type.DOUBLE], [cel.Type.DOUBLE, cel.Type.INT], *extra]
-    return cel.FunctionDecl(
-        name,
-        [
-            cel.Overload(f"{name}_mixed_{number}", return_type=cel.Type.DYN, parameters=pair, impl=apply)
-            for number, pair in enumerate(pairs)
-        ],
-    )
-
-
-NUMBERS = cel.CelExtension(
-    "numbers",
-    [
-        _mixed("_+_", operator.add),
-        _mixed("_-_", operator.sub),
-        _mixed("_*_", operator.mul),
-        _mixed("_/_", operator.truediv),
-        _mixed("_%_", math.fmod, [cel.Type.DOUBLE, cel.Type.DOUBLE]),
-    ],
-)
-EXTENSIONS = [NUMBERS, ext_math.ExtMath()]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Program:
-    run: Any  # cel.Expression
-    parsed: Source
-
-
-def _build(parsed: Source) -> Any:
-    variables = {root: cel.Type.DYN if root == "payload" else cel.Type.STRING for root in parsed.roots}
-    for variable in parsed.variables.values():
-        variables[f"steps.{variable}"] = cel.Type.DYN
-        variables[f"known.{variable}"] = cel.Type.BOOL
-    return cel.NewEnv(variables=variables, extensions=EXTENSIONS).compile(parsed.cel)
-
-
-@lru_cache(maxsize=2048)
-def _program(source: str, names: tuple[str, ...]) -> _Program:
-    parsed = parse(source, dict.fromkeys(names, False))
-    try:
-        return _Program(run=_build(parsed), parsed=parsed)
-    except RuntimeError as error:
-        raise ExpressionError(f"`{source}`: {'; '.join(_explained(error, parsed))}") from error
-
-
-def _compile_problems(parsed: Source, boolean: bool) -> list[str]:
-    try:
-        program = _build(parsed)
-    except RuntimeError as error:
-        return _explained(error, parsed)
-    kind = program.return_type().name()
-    if boolean and kind.lower() not in ("bool", "dyn"):
-        return [f"column 1: this gives {kind.lower()}, where true or false is needed"]
-    return []
-
-
-def _explained(error: RuntimeError, parsed: Source) -> list[str]:
-    """CEL's own words, at the author's columns, with a mend where one is known."""
-    places = CEL_PLACE.findall(str(error))
-    if not places:
-        return [f"column 1: {str(error).splitlines()[0]}"]
-    texts = []
-    for _, column, raw in places:
-        message = raw.replace(" (in container '')", "").split(" expecting {")[0]
-        texts.append(f"column {parsed.column(int(column))}: {message}{_mend(message)}")
-    return texts
-
-
-def _mend(message: str) -> str:
-    if message.startswith("undeclared reference"):
-        return "; an expression may name payload, steps.<id>, trace and tenant"
-    if "(double, int)" in message or "(int, double)" in message:
-        return "; write the whole number with a point, as in 2.0"
-    return ""
-
-
 # --- evaluating ----------------------------------------------------------------------------------
 
 
-def _evaluate(source: str, names: tuple[str, ...], context: Mapping[str, Any]) -> Json:
-    if keys := _plain_path(source, names):  # exact (whole numbers of any length) and fast: no conversion at all
+def _evaluate(source: str, named: Named, context: Mapping[str, Any], *, times: bool = False) -> Any:
+    """JSON; with `times` also a datetime."""
+    if keys := _plain_path(source, named):  # exact (whole numbers of any length) and fast: no conversion at all
         return _follow(source, keys, context)
-    program = _program(source, names)
-    bound = _bindings(program.parsed, context)
+    compiled = program(source, named.steps, named.items)
+    bound = _bindings(compiled.parsed, context)
     try:
-        return _run(program, bound)
-    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        return _run(compiled, bound, times)
+    except BROKEN as error:
         if "out of range" not in str(error):
             raise ExpressionError(f"`{source}`: {error}") from error
     try:  # whole numbers beyond 64 bits: CEL has none, JSON readers take them for doubles
-        return _run(program, as_doubles(bound, huge_only=True))
-    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        return _run(compiled, as_doubles(bound, huge_only=True), times)
+    except BROKEN as error:
         raise ExpressionError(f"`{source}`: {error}") from error
 
 
-def _plain_path(source: str, names: tuple[str, ...]) -> list[str]:
+def _plain_path(source: str, named: Named) -> list[str]:
     """The keys of a source such as `steps.x.result.total`; nothing for any other (`steps.a-trace` subtracts)."""
     match = PATH.fullmatch(source)
-    keys = [part.strip() for part in (match[1] + match[2]).split(".")] if match else []
-    return [] if keys[:1] == ["steps"] and keys[1] not in names else keys
+    keys = [part.strip() for part in (match[1] + match[2]).split(".")] if match else [""]
+    if keys[0] in named.items:
+        return ["items", *keys]
+    if keys[0] == "steps":
+        return keys if keys[1:] and keys[1] in named.steps else []
+    return keys if keys[0] in ROOTS else []
 
 
 def _follow(source: str, keys: list[str], context: Mapping[str, Any]) -> Json:
@@ -274,19 +243,22 @@ def _follow(source: str, keys: list[str], context: Mapping[str, Any]) -> Json:
 
 
 def _bindings(parsed: Source, context: Mapping[str, Any]) -> dict[str, Any]:
+    steps, items_here = context.get("steps", {}), context.get("items", {})
     bound = {root: context.get(root) for root in parsed.roots}
-    steps = context.get("steps", {})
+    bound |= {item: items_here[item] for item in parsed.items if item in items_here}
     for name, variable in parsed.variables.items():
         bound[f"steps.{variable}"] = steps.get(name, {})
         bound[f"known.{variable}"] = name in steps
     return as_doubles(bound, huge_only=False) if parsed.divides else bound
 
 
-def _run(program: _Program, bound: dict[str, Any]) -> Json:
-    value = program.run.eval(data=bound)
+def _run(compiled: Program, bound: dict[str, Any], times: bool) -> Any:
+    value = compiled.run.eval(data=bound)
     if value.type() == cel.Type.ERROR:
         raise RuntimeError(_error_text(str(value.plain_value())))
-    return Plain(whole=program.parsed.divides).json(value)
+    if times and value.type() == cel.Type.TIMESTAMP:
+        return value.plain_value()
+    return Plain(whole=compiled.parsed.divides).json(value)
 
 
 def _error_text(text: str) -> str:

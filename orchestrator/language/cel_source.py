@@ -9,7 +9,7 @@ has an outcome. Columns are mapped back.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -35,9 +35,11 @@ class Source:
     text: str
     cel: str = ""
     roots: tuple[str, ...] = ()  # of payload, trace, tenant: those that are named
+    items: tuple[str, ...] = ()  # of the items of loops: those that are named
     variables: dict[str, str] = field(default_factory=dict)  # step id → its name in `cel`
     guards: set[str] = field(default_factory=set)  # ids that stand inside has()
     bare: dict[str, int] = field(default_factory=dict)  # id → column where it stands outside has()
+    members: list[tuple[str, str, int]] = field(default_factory=list)  # (id, the member asked of it, column)
     unknown: list[tuple[str, int]] = field(default_factory=list)  # names that are no known step, with columns
     problems: list[tuple[int, str]] = field(default_factory=list)
     divides: bool = False
@@ -80,15 +82,17 @@ def _tokens(text: str) -> list[_Token]:
     ]
 
 
-def parse(text: str, known: Mapping[str, bool]) -> Source:
-    """Find and rewrite the names in `text`. `known` has the step ids that may be named."""
+def parse(text: str, known: Collection[str], items: Collection[str] = ()) -> Source:
+    """Find and rewrite the names in `text`. `known` has the step ids that may be named, `items` the items of loops."""
     source = Source(text=text)
     tokens = _tokens(text)
-    source.roots = tuple(root for root in ROOTS if any(_is_root(tokens, at, root) for at in range(len(tokens))))
+    named = {tokens[at].text for at in range(len(tokens)) if _is_root(tokens, at)}
+    source.roots = tuple(root for root in ROOTS if root in named)
+    source.items = tuple(item for item in items if item in named)
     source.divides = any(token.text == "/" for token in tokens)
     pieces, done = [], 0
     for at in range(len(tokens)):
-        if tokens[at].start >= done and _is_root(tokens, at, "steps"):
+        if tokens[at].start >= done and tokens[at].text == "steps" and _is_root(tokens, at):
             start, end, cel = _reference(source, tokens, at, known)
             pieces += [text[done:start], cel]
             source.moves.append((sum(map(len, pieces)), end))
@@ -97,12 +101,12 @@ def parse(text: str, known: Mapping[str, bool]) -> Source:
     return source
 
 
-def _is_root(tokens: list[_Token], at: int, root: str) -> bool:
-    """A name of its own, not a member (`payload.steps`) and not a map's or message's field (`{steps: 1}`)."""
-    return tokens[at].text == root and tokens[at].kind == "name" and (at == 0 or tokens[at - 1].text != ".")
+def _is_root(tokens: list[_Token], at: int) -> bool:
+    """A name of its own, not a member (`payload.steps`)."""
+    return tokens[at].kind == "name" and (at == 0 or tokens[at - 1].text != ".")
 
 
-def _reference(source: Source, tokens: list[_Token], at: int, known: Mapping[str, bool]) -> tuple[int, int, str]:
+def _reference(source: Source, tokens: list[_Token], at: int, known: Collection[str]) -> tuple[int, int, str]:
     """What stands in the place of `steps.x`, or of `has(steps.x…)`: from, to, text."""
     here = tokens[at]
     name = _step_name(source.text, tokens, at, known)
@@ -114,6 +118,8 @@ def _reference(source: Source, tokens: list[_Token], at: int, known: Mapping[str
         source.unknown.append((name, column))
         return here.start, end, source.text[here.start : end]
     variable = source.variables.setdefault(name, _variable(name))
+    if member := _member(tokens, end):
+        source.members.append((name, member, column))
     guard = _guard(tokens, at, end)
     if guard is None:
         source.bare.setdefault(name, column)
@@ -124,7 +130,7 @@ def _reference(source: Source, tokens: list[_Token], at: int, known: Mapping[str
     return tokens[at - 2].start, tokens[guard].end, f"({asked})"
 
 
-def _step_name(text: str, tokens: list[_Token], at: int, known: Mapping[str, bool]) -> str | None:
+def _step_name(text: str, tokens: list[_Token], at: int, known: Collection[str]) -> str | None:
     """The id after `steps.`: the longest known one, for `steps.a-b` may be the step `a-b` or `a` minus b."""
     if at + 2 >= len(tokens) or tokens[at + 1].text != "." or tokens[at + 2].kind != "name":
         return None
@@ -134,6 +140,14 @@ def _step_name(text: str, tokens: list[_Token], at: int, known: Mapping[str, boo
     parts = match[0].split("-")
     tries = ["-".join(parts[:length]) for length in range(len(parts), 0, -1)]
     return next((name for name in tries if name in known), match[0])
+
+
+def _member(tokens: list[_Token], end: int) -> str | None:
+    """`result` in `steps.x.result`; nothing where a function is called (`steps.x.map(…)`) or an entry is taken."""
+    after = [token for token in tokens if token.start >= end][:3]
+    if len(after) < 2 or after[0].text != "." or after[1].kind not in ("name", "text"):
+        return None
+    return None if len(after) == 3 and after[2].text == "(" else after[1].text
 
 
 def _guard(tokens: list[_Token], at: int, end: int) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.errors import Json
@@ -21,6 +22,16 @@ def as_doubles(value: Any, *, huge_only: bool) -> Any:
     if isinstance(value, bool) or not isinstance(value, int):
         return value
     return float(value) if (abs(value) >= 2**63 if huge_only else abs(value) <= 2**53) else value
+
+
+def moment(value: Any) -> datetime:
+    """A CEL time, or an ISO 8601 text with its offset, in UTC. Raises ValueError, OverflowError."""
+    found = value if isinstance(value, datetime) else datetime.fromisoformat(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("neither a time nor a text")
+    if found.tzinfo is None:
+        raise ValueError("it has no offset from UTC")
+    return found.astimezone(UTC)
 
 
 class Plain:

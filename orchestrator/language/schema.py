@@ -5,79 +5,28 @@ Shapes only; what one key means for another is the loader's. `json_schema()` is 
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 from pydantic.alias_generators import to_camel
 
 from orchestrator import durations
-from orchestrator.definition import TimeoutAction
+from orchestrator.definition import OnError
+from orchestrator.language import editors
+from orchestrator.language.words import (
+    Action,
+    Duration,
+    Given,
+    Item,
+    Name,
+    OnlyTrue,
+    OperationText,
+    Reason,
+    WorkflowId,
+)
 
-WORKFLOW_ID = re.compile(r"[a-z0-9-]{1,100}")
-STEP_ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")
-OPERATION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Za-z0-9_-]*)?")
-ACTIONS = ("escalate", "fail", "skip", "retry")
-LATER_KEYS = frozenset(
-    {"switch", "forEach", "as", "maxConcurrency", "repeat", "wait", "workflow", "end", "fail", "onError", "steps"}
-)  # of a step; DESIGN knows them, this version does not
-
-
-def _workflow_id(text: str) -> str:
-    if not WORKFLOW_ID.fullmatch(text):
-        raise ValueError("must be lower-case letters, digits and hyphens, at most 100, as in permit-renewal")
-    return text
-
-
-def _name(text: str) -> str:
-    if not STEP_ID.fullmatch(text):
-        raise ValueError("must begin with a letter; then letters, digits, `_` and `-`, at most 100, as in uploadDocs")
-    return text
-
-
-def _operation(text: str) -> str:
-    if not OPERATION.fullmatch(text):
-        raise ValueError("must be a lane or lane.operation, as in achSvc.charge")
-    return text
-
-
-def _duration(value: Any) -> float:
-    if not isinstance(value, str):
-        raise ValueError(f"must be a duration with its unit, as in 30s, 10m or 48h, not {value!r}")  # noqa: TRY004
-    return durations.seconds(value)
-
-
-def _action(value: Any) -> TimeoutAction:
-    if isinstance(value, str) and value in ACTIONS:
-        return TimeoutAction(kind=value)  # type: ignore[arg-type]  # just looked up
-    if isinstance(value, dict) and set(value) == {"decide"} and value["decide"] in ("approved", "rejected"):
-        return TimeoutAction(kind="decide", decision=value["decide"])
-    raise ValueError(f"must be one of {', '.join(ACTIONS)}, {{decide: approved}} and {{decide: rejected}}")
-
-
-def _spelled_out(value: Any) -> Any:
-    return {"service": value} if isinstance(value, str) else value
-
-
-ACTION_SCHEMA: dict[str, Any] = {
-    "anyOf": [
-        {"enum": list(ACTIONS)},
-        {
-            "type": "object",
-            "properties": {"decide": {"enum": ["approved", "rejected"]}},
-            "required": ["decide"],
-            "additionalProperties": False,
-        },
-    ]
-}
-
-WorkflowId = Annotated[str, AfterValidator(_workflow_id), Field(json_schema_extra={"pattern": "^[a-z0-9-]{1,100}$"})]
-Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": "^[A-Za-z][A-Za-z0-9_-]{0,99}$"})]
-OperationText = Annotated[str, AfterValidator(_operation)]
-Duration = Annotated[float, PlainValidator(_duration, json_schema_input_type=str)]
-Action = Annotated[
-    TimeoutAction, PlainValidator(_action, json_schema_input_type=Any), Field(json_schema_extra=ACTION_SCHEMA)
-]
+MOST_ROUNDS = 1000
+MOST_SIDE_BY_SIDE = 1000
 
 
 class Written(BaseModel):
@@ -99,7 +48,7 @@ class WrittenRetry(Written):
 
 class WrittenCompensation(Written):
     service: OperationText
-    input: Any = None
+    input: Given = None
     retry: WrittenRetry | None = None
     timeout: Duration | None = None
 
@@ -110,24 +59,75 @@ class WrittenEscalation(Written):
     on_timeout: Action | None = None
 
 
+Steps: TypeAlias = Annotated[list["WrittenStep"], Field(json_schema_extra={"minItems": 1})]
+
+
+class WrittenCase(Written):
+    model_config = ConfigDict(json_schema_extra=editors.when_or_otherwise)
+
+    when: str | None = None
+    otherwise: OnlyTrue | None = None
+    steps: Steps
+
+
+class WrittenRepeat(Written):
+    until: str
+    max: int = Field(ge=1, le=MOST_ROUNDS)
+
+
+class WrittenMoment(Written):
+    until: str
+
+
+def _spelled_out(value: Any) -> Any:
+    return {"service": value} if isinstance(value, str) else value
+
+
+def _wait(value: Any) -> float | WrittenMoment:
+    if isinstance(value, dict) and set(value) == {"until"} and isinstance(value["until"], str):
+        return WrittenMoment(until=value["until"])
+    if not isinstance(value, str):
+        raise ValueError("must be a duration, as in 24h, or {until: an expression that gives a moment}")  # noqa: TRY004
+    return durations.seconds(value)
+
+
+Compensate = Annotated[
+    WrittenCompensation, BeforeValidator(_spelled_out, json_schema_input_type=OperationText | WrittenCompensation)
+]
+Wait = Annotated[float | WrittenMoment, PlainValidator(_wait, json_schema_input_type=Duration | WrittenMoment)]
+
+
 class WrittenStep(Written):
+    model_config = ConfigDict(json_schema_extra=editors.which_keys_go_together)
+
     id: Name
     title: str | None = None
     when: str | None = None
     parallel: bool = False
     service: OperationText | None = None
-    input: Any = None
-    compensate: (
-        Annotated[WrittenCompensation, BeforeValidator(_spelled_out, json_schema_input_type=str | WrittenCompensation)]
-        | None
-    ) = None
+    input: Given = None
+    compensate: Compensate | None = None
     retry: WrittenRetry | None = None
     timeout: Duration | None = None
     on_timeout: Action | None = None
     escalate: WrittenEscalation | None = None
     pause: bool = False
     on_reject: Literal["fail", "continue"] | None = None
-    branches: dict[Name, list[WrittenStep]] | None = None
+    on_error: OnError | None = None
+    branches: (
+        Annotated[dict[Name, Steps], Field(json_schema_extra={"minProperties": 1, "additionalProperties": False})]
+        | None
+    ) = None
+    switch: Annotated[list[WrittenCase], Field(json_schema_extra={"minItems": 1})] | None = None
+    for_each: str | None = None
+    as_: Item | None = Field(default=None, alias="as")
+    max_concurrency: int | None = Field(default=None, ge=1, le=MOST_SIDE_BY_SIDE)
+    repeat: WrittenRepeat | None = None
+    steps: Steps | None = None
+    wait: Wait | None = None
+    workflow: WorkflowId | None = None
+    end: Reason | None = None
+    fail: Reason | None = None
 
 
 class WrittenDefinition(Written):
@@ -137,9 +137,10 @@ class WrittenDefinition(Written):
     business_key: str | None = None
     deadline: Duration | None = None
     compensate_on: Literal["completed", "attempted"] = "completed"
-    steps: list[WrittenStep]
+    steps: Steps
 
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a definition, for editors that complete and check as one types."""
-    return WrittenDefinition.model_json_schema(by_alias=True, mode="validation")
+    schema: dict[str, Any] = editors.without_null(WrittenDefinition.model_json_schema(by_alias=True, mode="validation"))
+    return schema

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from orchestrator.errors import Problem
-from orchestrator.language.schema import LATER_KEYS, Written, WrittenStep
+from orchestrator.language.schema import Written
 from orchestrator.language.text import Composed, Path
+
+FREE = frozenset({"input"})  # keys whose value is the author's own data: null is a value in there
+HINTS = {
+    "switch": "write a list of cases, as in [{when: payload.ok, steps: […]}, {otherwise: true, steps: […]}]",
+    "forEach": "write an expression that gives a list, as in forEach: payload.documents",
+    "repeat": "write both, as in repeat: {until: steps.check.result.complete, max: 5}",
+    "workflow": "write the sub-workflow's id, as in workflow: site-inspection",
+    "end": "write the reason, as in end: rejected",
+    "fail": "write the reason, as in fail: not complete",
+    "steps": "write a list of steps, each with an id",
+}
+MISSING_HINTS = {
+    "id": "every workflow and every step has an id",
+    "steps": "write a list of steps, each with an id",
+    "service": "say which lane.operation is called",
+    "until": "write an expression that is true when it is enough, as in until: steps.check.result.complete",
+    "max": "write how often at most, as in max: 5",
+}
 
 Model = TypeVar("Model", bound=Written)
 
@@ -37,15 +55,13 @@ def read(
     """
     if not isinstance(data, dict):
         return None, [composed.problem(path, f"a mapping is expected here, not {_kind(data)}")]
-    empty = [key for key, value in data.items() if value is None]
-    problems = [_empty(key, path, composed) for key in empty]
-    given = {key: value for key, value in data.items() if value is not None}
+    empty = set(_empty_keys(data, ()))
+    problems = [_empty((*path, *where), composed) for where in sorted(empty)]
+    given = _without_empty(data)
     try:
         return model.model_validate(given), problems
     except ValidationError as error:
-        found = [
-            detail for detail in error.errors() if not (detail["type"] == "missing" and detail["loc"][-1] in empty)
-        ]
+        found = [detail for detail in error.errors() if not (detail["type"] == "missing" and detail["loc"] in empty)]
         problems += [_problem(model, detail, path, composed) for detail in found]
     bad = {str(detail["loc"][0]) for detail in found if detail["loc"]}
     rest = {key: value for key, value in given.items() if key not in bad}
@@ -60,8 +76,24 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return f"did you mean `{name}`?" if name else None
 
 
-def _empty(key: str, path: Path, composed: Composed) -> Problem:
-    return composed.problem((*path, key), f"`{key}` is empty", "write a value, or remove the key", at_key=True)
+def _empty_keys(data: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for key, value in data.items():
+        if value is None:
+            yield (*path, key)
+        elif isinstance(value, dict) and key not in FREE:
+            yield from _empty_keys(value, (*path, key))
+
+
+def _without_empty(data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_empty(value) if isinstance(value, dict) and key not in FREE else value
+        for key, value in data.items()
+        if value is not None
+    }
+
+
+def _empty(path: Path, composed: Composed) -> Problem:
+    return composed.problem(path, f"`{path[-1]}` is empty", "write a value, or remove the key", at_key=True)
 
 
 def _problem(model: type[Written], detail: ErrorDetails, path: Path, composed: Composed) -> Problem:
@@ -72,15 +104,11 @@ def _problem(model: type[Written], detail: ErrorDetails, path: Path, composed: C
     if kind == "extra_forbidden":
         return _unknown(model, loc, key, at, composed)
     if kind == "missing":
-        return composed.problem(at[:-1], f"`{key}` is missing", _missing_hint(key))
-    return composed.problem(at, f"`{key}` {_said(detail)}")
+        return composed.problem(at[:-1], f"`{key}` is missing", MISSING_HINTS.get(key))
+    return composed.problem(at, f"`{key}` {_said(detail)}", HINTS.get(key) if kind in KINDS else None)
 
 
 def _unknown(model: type[Written], loc: tuple[Any, ...], key: str, at: Path, composed: Composed) -> Problem:
-    if model is WrittenStep and len(loc) == 1 and key in LATER_KEYS:
-        return composed.problem(
-            at, f"`{key}` is not supported yet", "this version has service, pause and branches", at_key=True
-        )
     allowed = _keys(model, loc[:-1])
     hint = nearest(key, allowed) or f"possible here: {', '.join(allowed)}"
     return composed.problem(at, f"unknown key `{key}`", hint, at_key=True)
@@ -119,11 +147,3 @@ def _kind(value: Any) -> str:
     if isinstance(value, (dict, list)):
         return "a mapping" if isinstance(value, dict) else "a list"
     return str(value).lower() if isinstance(value, bool) else repr(value)[:60]
-
-
-def _missing_hint(key: str) -> str | None:
-    return {
-        "id": "every workflow and every step has an id",
-        "steps": "a workflow is a list of steps",
-        "service": "say which lane.operation is called",
-    }.get(key)

@@ -11,10 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import expression
-from orchestrator.definition import Expression, Template
+from orchestrator.definition import Expression
 from orchestrator.errors import ExpressionError
+from orchestrator.language.scope import Named, Scope
 
-KNOWN = {"a": False, "up-load": False, "up_load": False, "in": False, "maybe": True}
+SCOPE = Scope(
+    steps={
+        **dict.fromkeys(["a", "up-load", "up_load", "in"], Named()),
+        "maybe": Named(may_be_skipped=True),
+        "each": Named(is_list=True),
+        "perhaps-each": Named(is_list=True, may_be_skipped=True),
+    },
+    items=("doc", "page"),
+)
 
 
 def outcome(result: Any) -> dict[str, Any]:
@@ -39,21 +48,25 @@ CONTEXT: dict[str, Any] = {
 
 
 def value(source: str, context: dict[str, Any] = CONTEXT) -> Any:
-    problems, steps = expression.check(source, known=KNOWN)
+    return expression.evaluate(sound(source), context)
+
+
+def sound(source: str, **options: Any) -> Expression:
+    problems, checked = expression.check(source, SCOPE, **options)
     assert problems == []
-    return expression.evaluate(Expression(source=source, steps=steps), context)
+    return checked
 
 
 def problem(source: str, **options: Any) -> str:
-    problems, _ = expression.check(source, known=KNOWN, **options)
+    problems, _ = expression.check(source, SCOPE, **options)
     assert problems, f"{source} is sound"
     return "; ".join(problems)
 
 
 def rendered(template: Any, context: dict[str, Any] = CONTEXT) -> Any:
-    problems, steps = expression.check_template(template, known=KNOWN)
+    problems, checked = expression.check_template(template, SCOPE)
     assert problems == []
-    return expression.render(Template(value=template, steps=steps), context)
+    return expression.render(checked, context)
 
 
 @pytest.mark.parametrize(
@@ -185,8 +198,8 @@ def test_a_result_that_would_fill_the_memory_is_refused() -> None:
 
 
 def test_check_names_the_steps_that_an_expression_names() -> None:
-    _, steps = expression.check("steps.up-load.result + steps.a.result.n + size('steps.zz')", known=KNOWN)
-    assert steps == ("up-load", "a")
+    named = sound("steps.up-load.result + steps.a.result.n + size('steps.zz')")
+    assert named.steps == ("up-load", "a")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +230,7 @@ def test_a_step_that_stands_elsewhere_is_said_to() -> None:
 def test_a_step_that_may_be_skipped_is_named_only_behind_has() -> None:
     assert "may be skipped" in problem("steps.maybe.result.ok")
     assert "may be skipped" in problem("has(payload.x) && steps.maybe.result.ok")
-    assert expression.check("has(steps.maybe.result) && steps.maybe.result.ok", known=KNOWN) == ([], ("maybe",))
+    assert sound("has(steps.maybe.result) && steps.maybe.result.ok").steps == ("maybe",)
 
 
 @pytest.mark.parametrize(
@@ -279,8 +292,8 @@ def test_a_wrong_source_is_explained(source: str, said: str) -> None:
 
 
 def test_a_condition_gives_true_or_false() -> None:
-    assert "gives int, where true or false" in problem("1 + 1", boolean=True)
-    assert expression.check("payload.yes", known={}, boolean=True)[0] == []
+    assert "gives int, where true or false" in problem("1 + 1", wanted="truth")
+    assert expression.check("payload.yes", Scope(), wanted="truth")[0] == []
     assert expression.truth(Expression(source="payload.yes"), CONTEXT) is True
     with pytest.raises(ExpressionError, match="gave 75"):
         expression.truth(Expression(source="payload.fee"), CONTEXT)
@@ -289,11 +302,11 @@ def test_a_condition_gives_true_or_false() -> None:
 @settings(deadline=None)
 @given(st.text() | st.text("steps.ahu-p()[]{}'\"`\\/+!?:&|<>=, 019\n", max_size=40))
 def test_any_source_is_checked_and_evaluated_without_surprise(source: str) -> None:
-    problems, steps = expression.check(source, known=KNOWN)
+    problems, checked = expression.check(source, SCOPE)
     if problems:
         return
     with contextlib.suppress(ExpressionError):
-        expression.evaluate(Expression(source=source, steps=steps), CONTEXT)
+        expression.evaluate(checked, CONTEXT)
 
 
 # --- templates -------------------------------------------------------------------------------------
@@ -327,24 +340,24 @@ def test_a_template_is_filled_in(template: Any, expected: Any) -> None:
 
 
 def test_problems_of_a_template_name_the_text_that_they_are_in() -> None:
-    problems, _ = expression.check_template({"x": ["${payload", "${steps.nope.result}"], "y": "${}"}, known=KNOWN)
+    problems, _ = expression.check_template({"x": ["${payload", "${steps.nope.result}"], "y": "${}"}, SCOPE)
     assert [path for path, _ in problems] == [("x", 0), ("x", 1), ("y",)]
     assert "not closed" in problems[0][1]
 
 
 def test_a_template_with_hundreds_of_places_is_refused() -> None:
-    problems, _ = expression.check_template(["${payload}"] * 201, known={})
+    problems, _ = expression.check_template(["${payload}"] * 201, Scope())
     assert "more than 200" in problems[0][1]
 
 
 @settings(deadline=None)
 @given(st.text("${}$'\"a \\{", max_size=30))
 def test_any_template_is_checked_and_rendered_without_surprise(text: str) -> None:
-    problems, steps = expression.check_template(text, known={})
+    problems, checked = expression.check_template(text, Scope())
     if problems:
         return
     with contextlib.suppress(ExpressionError):
-        expression.render(Template(value=text, steps=steps), CONTEXT)
+        expression.render(checked, CONTEXT)
 
 
 def test_one_program_serves_many_threads() -> None:
