@@ -38,6 +38,10 @@ class TooLarge(OrchestratorError):
     """The body is larger than the limit."""
 
 
+class Busy(OrchestratorError):
+    """Too many ask for this at once; ask again in some seconds."""
+
+
 class Gone(OrchestratorError):
     """This wait is over: its deadline has passed or it was escalated to somebody else."""
 

@@ -23,6 +23,7 @@ from orchestrator.api import models
 from orchestrator.api.auth import Forbidden
 from orchestrator.errors import (
     BadRequest,
+    Busy,
     Conflict,
     Gone,
     Invalid,
@@ -45,6 +46,7 @@ KINDS: tuple[tuple[type[OrchestratorError], int, str, str], ...] = (
     (Unauthorized, 401, "unauthorized", "Not authenticated"),
     (Forbidden, 403, "forbidden", "Not allowed"),
     (TooLarge, 413, "too-large", "Too large"),
+    (Busy, 503, "busy", "Too many wait"),
     (Gone, 410, "gone", "No longer waiting"),
     (Conflict, 409, "conflict", "Does not fit the present state"),
     (InvalidPayload, 422, "invalid-payload", "The payload does not fit the workflow"),
@@ -115,6 +117,8 @@ def _members(error: OrchestratorError) -> dict[str, Any]:
 
 
 def _headers(error: OrchestratorError) -> dict[str, str]:
+    if isinstance(error, Busy):
+        return {"Retry-After": RETRY_AFTER}
     """RFC 6750, section 3."""
     if isinstance(error, Unauthorized):
         return {"WWW-Authenticate": 'Bearer realm="orchestrator"'}

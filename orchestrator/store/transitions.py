@@ -27,6 +27,8 @@ from orchestrator.store.database import Database
 
 PATIENCE = 10_000  # milliseconds
 READY_CHANNEL = "orchestrator_ready"
+CHANGED_CHANNEL = "orchestrator_changed"  # only while somebody listens: see `changes`
+LONGEST_NOTE = 7900  # bytes; Postgres refuses a payload of 8000
 
 T = TypeVar("T")
 PlanOf = Callable[[str, Connection], Plan]  # of a definition version's id
@@ -117,7 +119,9 @@ shown AS (
   RETURNING 1)
 SELECT (SELECT count(*) FROM moved) AS moved, (SELECT count(*) FROM born) AS born,
   (SELECT count(*) FROM told) AS told, (SELECT count(*) FROM shown) AS shown,
-  CASE WHEN :notify THEN pg_notify('{READY_CHANNEL}', '') END
+  CASE WHEN :notify THEN pg_notify('{READY_CHANNEL}', '') END,
+  CASE WHEN EXISTS (SELECT FROM watching WHERE until > (SELECT clock_timestamp()))
+    THEN pg_notify('{CHANGED_CHANNEL}', :changed) END
 """).bindparams(bindparam("notify"))
 
 INSERT_INSTANCE = text(f"""
@@ -242,10 +246,19 @@ def write(connection: Connection, instances: Sequence[Instance]) -> None:
     counts = connection.execute(
         WRITE,
         {"moved": _json(moved), "born": _json(born), "entries": _json(entries), "headers": _json(headers),
-         "notify": any(_wants_dispatch(row) for _, row in changed)},
+         "notify": any(_wants_dispatch(row) for _, row in changed), "changed": _note(instances)},
     ).one()  # fmt: skip
     if tuple(counts[:4]) != (len(moved), len(born), len(entries), len(headers)):
         raise LostRace
+
+
+def _note(instances: Sequence[Instance]) -> str:
+    """Which have changed, as {tenant: [id]}; nothing where these are too many to be named."""
+    ids: dict[str, list[str]] = {}
+    for one in instances:
+        ids.setdefault(one.header.tenant, []).append(one.header.id)
+    said = json.dumps(ids, separators=(",", ":"))
+    return said if len(said) < LONGEST_NOTE else ""
 
 
 def _wants_dispatch(row: Row) -> bool:
