@@ -22,6 +22,7 @@ class Answer:
     error: str | None = None
     comment: str | None = None
     by: str | None = None
+    uncertain: bool = False  # a rejection that does not say that nothing was done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ def _can_be_settled(row: Row, *, by_service: bool) -> bool:
 def decide(instance: Instance, row: Row, answer: Answer) -> None:
     """Settle a wait by a callback that `rule` has let through."""
     settle(instance, row, decision=answer.decision, by=answer.by, comment=answer.comment, result=answer.result,
-           error=answer.error)  # fmt: skip
+           error=answer.error, uncertain=answer.uncertain)  # fmt: skip
 
 
 def settle(instance: Instance, row: Row, *, decision: Decision, by: str | None, comment: str | None = None,

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from orchestrator import compensation, states
+from orchestrator import compensation, flow, states
 from orchestrator.clock import later
-from orchestrator.definition import BranchesStep, Retry, ServiceStep
+from orchestrator.definition import Retry, ServiceStep
 from orchestrator.instance import CONDITION, Instance
 from orchestrator.lane import Reply
 from orchestrator.rows import Row
@@ -39,6 +39,7 @@ class Attempt:
     started_at: datetime
     budget_until: datetime | None
     limit_until: datetime | None  # also tells one claim from another
+    begun: int = 0  # of a loop: iterations that have had their turn
     now: datetime
 
     @property
@@ -71,11 +72,12 @@ def claim(instance: Instance, step: str, phase: Phase, *, worker: str, lease: fl
         instance=instance.header.id, tenant=instance.header.tenant, step=step, phase=phase, attempt=row.attempt,
         generation=row.generation, tries=row.tries, uncertain=row.uncertain, service=row.service, worker=worker, started_at=started,
         budget_until=row.budget_until, limit_until=row.limit_until, now=instance.now,
+        begun=row.begun,
     )  # fmt: skip
 
 
 def _may_claim(instance: Instance, row: Row) -> bool:
-    wanted_now = row.phase == ("undo" if instance.is_falling else "do")
+    wanted_now = row.phase == ("undo" if instance.is_falling else "do") or compensation.has_child(instance, row)
     is_due = row.state in states.CLAIMABLE and (row.due_at is None or row.due_at <= instance.now)
     return wanted_now and is_due and instance.header.suspended_at is None and not instance.is_over
 
@@ -88,7 +90,7 @@ def _budget(instance: Instance, row: Row) -> datetime | None:
 def budget_of(instance: Instance, row: Row) -> float | None:
     """Seconds that the row's generation may take, all attempts; none: as long as its retries last."""
     step = instance.plan.place(row.step).step
-    if isinstance(step, BranchesStep):
+    if not isinstance(step, ServiceStep):
         return None
     if row.phase == "undo":
         return step.compensation.timeout if step.compensation else None
@@ -130,15 +132,7 @@ def go_on(instance: Instance, step: str) -> None:
     if instance.is_falling:
         compensation.drain(instance)
     else:
-        instance.leave(step)
-
-
-def open_block(instance: Instance, row: Row) -> None:
-    if instance.is_falling:
-        compensation.let_go(instance, row)
-        compensation.drain(instance)
-    else:
-        instance.open(row.step)
+        flow.leave(instance, step)
 
 
 def succeed(instance: Instance, row: Row, output: Any) -> None:
@@ -177,6 +171,8 @@ def after_failure(instance: Instance, row: Row, reason: str) -> None:
         compensation.stick(instance, row.step)
     elif instance.is_falling:
         compensation.drain(instance)
+    elif flow.goes_on(instance, row):
+        flow.leave(instance, row.step)
     else:
         compensation.fall(instance, compensation.FAILED, reason)
 
@@ -207,7 +203,8 @@ def settle_late(instance: Instance, row: Row, reply: Reply, *, was_certain: bool
 
 
 def _awaits_decision(instance: Instance, row: Row) -> bool:
-    return row.phase == "do" and instance.plan.block(row.step) is None and instance.plan.service(row.step).pause
+    step = instance.plan.place(row.step).step
+    return row.phase == "do" and isinstance(step, ServiceStep) and step.pause
 
 
 def doubt(instance: Instance, row: Row, *, reason: str, error: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,16 @@ from orchestrator.store.definitions import Plans, Version
 from orchestrator.store.transitions import Birth
 
 LONGEST_KEY = 500  # characters of a business key: it is searched by an index
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parent:
+    """Who starts a child: the instance, its step, in which generation; and the first instance of that line."""
+
+    id: str
+    step: str
+    generation: int
+    root: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +72,19 @@ def start_many_within(connection: Connection, plans: Plans, settings: Settings, 
         check_payload(payload, plan.definition.input, settings.max_payload)
     births = [_birth(plan, version, payload, now, key=None, digest=None) for payload in payloads]
     return [one.header.id for one in transitions.begin(connection, plan, births, now)]
+
+
+def start_child(connection: Connection, plans: Plans, settings: Settings, *, tenant: str, workflow_id: str, payload: Any,
+                parent: Parent) -> str:  # fmt: skip
+    """The child's id. Its parent's step and generation are unique: the caller has looked, and holds the parent."""
+    version = _newest(connection, tenant, workflow_id)
+    plan, now = plans.of_text(version.id, version.text), _now(connection)
+    check_payload(payload, plan.definition.input, settings.max_payload)
+    birth = _birth(plan, version, payload, now, key=None, digest=None)
+    header = replace(birth.header, parent_id=parent.id, parent_step=parent.step, parent_generation=parent.generation,
+                     root_id=parent.root)  # fmt: skip
+    transitions.begin(connection, plan, [replace(birth, header=header)], now)
+    return header.id
 
 
 def _newest(connection: Connection, tenant: str, workflow_id: str) -> Version:

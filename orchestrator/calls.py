@@ -12,12 +12,14 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator import expression, logs, retry, states
+from orchestrator import control, expression, logs, retry, scope
 from orchestrator.attempts import Attempt
-from orchestrator.definition import BranchesStep, ServiceStep, Template
+from orchestrator.control import Control
+from orchestrator.definition import ServiceStep, Template
 from orchestrator.errors import ExpressionError
-from orchestrator.lane import Call, Lane, Reply, result_of
-from orchestrator.plan import Plan
+from orchestrator.iterations import id_of
+from orchestrator.lane import Call, Lane, Reply
+from orchestrator.plan import Names, Plan
 from orchestrator.store import due, instances
 from orchestrator.system import System
 from orchestrator.tokens import Wait
@@ -31,11 +33,6 @@ TRUST_LEASE = 1.0  # seconds after the claim within which the lease need not be 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
     """Its condition is false."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opened:
-    """A block whose condition is true, or that has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +80,7 @@ class Prepared:
     call: Call
 
 
-Result: TypeAlias = Reply | Skipped | Opened | Waits | Inexpressible | Overdue | Lost | Forgotten
+Result: TypeAlias = Reply | Control | Skipped | Waits | Inexpressible | Overdue | Lost | Forgotten
 
 
 def limit_of(lane: Lane) -> float:
@@ -95,38 +92,45 @@ def lane_of(system: System, service: str | None) -> Lane | None:
     return system.lanes.get(service.partition(".")[0]) if service else None
 
 
-def names_of(plan: Plan, attempt: Attempt) -> tuple[str, ...]:
-    """The steps whose results an attempt needs."""
+def names_of(plan: Plan, attempt: Attempt) -> Names:
+    """What an attempt's expressions name."""
     if attempt.phase == "do":
-        return plan.needs[attempt.step]
-    compensation = plan.service(attempt.step).compensation
-    named = compensation.input.steps if compensation and compensation.input else ()
-    return (*named, attempt.step)
+        return plan.needs[id_of(attempt.step)]
+    step = plan.place(attempt.step).step
+    told = step.compensation.input if isinstance(step, ServiceStep) and step.compensation else None
+    named = told or Template(value=None)
+    return Names(steps=(*named.steps, step.id), items=named.items)
 
 
 def contexts(connection: Connection, plan: Plan, attempts: Sequence[Attempt],
              payloads: dict[str, Any]) -> list[dict[str, Any]]:  # fmt: skip
-    """What each attempt's expressions may name: payload, earlier steps, trace, tenant.
+    """What each attempt's expressions may name: payload, earlier steps, items of loops, trace, tenant.
 
     `payloads` keeps what was read, by instance: a payload never changes.
     """
     ids = sorted({attempt.instance for attempt in attempts})
-    steps = sorted({name for attempt in attempts for name in names_of(plan, attempt)})
     if unread := [one for one in ids if one not in payloads]:
         payloads |= instances.payloads(connection, unread)
-    outputs = instances.outputs(connection, ids, steps) if steps else {}
-    return [_context(attempt, payloads[attempt.instance], outputs.get(attempt.instance, {})) for attempt in attempts]
+    seen = [scope.wanted(plan, names_of(plan, one), scope.standpoint(plan, one.step, one.begun)) for one in attempts]
+    outputs = instances.outputs(connection, ids, *_together(seen))
+    return [
+        _context(connection, plan, attempt, payloads[attempt.instance], outputs.get(attempt.instance, {}), want)
+        for attempt, want in zip(attempts, seen, strict=True)
+    ]
 
 
-def _context(attempt: Attempt, payload: Any, outputs: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    known = {name: _known(told) for name, told in outputs.items() if told["state"] != states.SKIPPED}
-    return {"payload": payload, "steps": known, "trace": attempt.instance, "tenant": attempt.tenant}
+def _together(seen: Sequence[scope.Wanted]) -> tuple[list[str], list[str]]:
+    exact = sorted({name for want in seen for name in want.names})
+    return exact, sorted({name for want in seen for name in want.iterated})
 
 
-def _known(told: dict[str, Any]) -> dict[str, Any]:
+def _context(connection: Connection, plan: Plan, attempt: Attempt, payload: Any, told: scope.Told,
+             want: scope.Wanted) -> dict[str, Any]:  # fmt: skip
+    stand, names = scope.standpoint(plan, attempt.step, attempt.begun), names_of(plan, attempt)
+    items = {name: instances.item(connection, attempt.instance, one.loop, one.number) for name, one in want.items.items()}
     return {
-        "result": result_of(told["output"]), "output": told["output"], "status": told["state"],
-        "error": told["error"], "decision": told["decision"],
+        "payload": payload, "steps": scope.steps(plan, names.steps, stand, told), "items": items,
+        "trace": attempt.instance, "tenant": attempt.tenant,
     }  # fmt: skip
 
 
@@ -148,10 +152,11 @@ def perform(system: System, plan: Plan, held: Held) -> Result:
 def _prepare(system: System, plan: Plan, held: Held) -> Prepared | Result:
     """Everything before the send."""
     attempt, step = held.attempt, plan.place(held.attempt.step).step
-    if attempt.phase == "do" and step.when is not None and not expression.truth(step.when, held.context):
+    is_first = attempt.phase == "do" and not attempt.begun
+    if is_first and step.when is not None and not expression.truth(step.when, held.context):
         return Skipped()
-    if isinstance(step, BranchesStep):
-        return Opened()
+    if not isinstance(step, ServiceStep):
+        return control.perform(system, step, attempt, held.context)
     if attempt.service is None:
         return Waits()
     return _prepare_call(system, step, held)
@@ -195,14 +200,14 @@ def _still_holds(system: System, lane: Lane, held: Held) -> bool:
 def _call(system: System, step: ServiceStep, attempt: Attempt, context: dict[str, Any], timeout: float) -> Call:
     lane, _, operation = (attempt.service or "").partition(".")
     is_undo = attempt.phase == "undo"
-    done = context["steps"].get(attempt.step, {})
+    done = context["steps"].get(step.id, {})
     wait = Wait(trace=attempt.instance, step=attempt.step, phase=attempt.phase, generation=attempt.generation)
     return Call(
         tenant=attempt.tenant, trace=attempt.instance, step=attempt.step, lane=lane, operation=operation,
         key=attempt.key, attempt=attempt.attempt, payload=context["payload"],
         input=_input(step, context, is_undo=is_undo), timeout=timeout,
         callback_url=system.tokens.url(system.settings.base_url, wait),
-        result=done.get("result") if is_undo else None, undo=is_undo,
+        result=done.get("result") if is_undo else None, undo=is_undo, pause=step.pause and not is_undo,
     )  # fmt: skip
 
 

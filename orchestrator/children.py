@@ -1,1 +1,115 @@
-"""Instances that instances have started."""
+"""Sub-workflows: a child is started once for each generation of its step, and the news goes from one to the other.
+
+No transaction locks two related instances. What one has to learn of the other stands in Postgres until it has been told,
+so that a crash between two of these transactions only delays it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import Connection
+
+from orchestrator import births, kinship
+from orchestrator.attempts import Attempt
+from orchestrator.births import Parent
+from orchestrator.compensation import RECALLED
+from orchestrator.errors import OrchestratorError
+from orchestrator.kinship import End
+from orchestrator.lane import result_of
+from orchestrator.store import family, transitions
+from orchestrator.system import System
+
+BATCH = 100
+OLDEST = 20  # generations of a family: a definition cannot contain itself, but a chain of them may be long
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """There is no such child to be had: no such workflow, or one that does not take this payload."""
+
+    error: str
+
+
+def start(system: System, attempt: Attempt, workflow: str, payload: object) -> str | Refused | None:
+    """Start the child of an attempt, or find the one that an earlier attempt has started: its id. None: the parent has
+    fallen before there was one."""
+    with system.database.transaction() as connection:
+        has_fallen = family.has_fallen(connection, attempt.instance)
+        known = family.child(connection, attempt.instance, attempt.step, attempt.generation)
+        if known is not None or has_fallen:
+            return known
+        try:
+            return _bear(system, connection, attempt, workflow, payload)
+        except OrchestratorError as error:
+            return Refused(error=f"sub-workflow {workflow}: {error}")
+
+
+def _bear(system: System, connection: Connection, attempt: Attempt, workflow: str, payload: object) -> str | Refused:
+    line = family.line(connection, attempt.instance)
+    if workflow in [name for _, name in line] or len(line) >= OLDEST:
+        path = " → ".join([name for _, name in reversed(line)] + [workflow])
+        return Refused(error=f"sub-workflow {workflow} would run inside itself, or too deep: {path}")
+    parent = Parent(id=attempt.instance, step=attempt.step, generation=attempt.generation, root=line[-1][0])
+    return births.start_child(
+        connection, system.plans, system.settings, tenant=attempt.tenant, workflow_id=workflow, payload=payload,
+        parent=parent,
+    )  # fmt: skip
+
+
+def recall(system: System, attempt: Attempt) -> bool:
+    """Have the child of a step undone. False: there is none."""
+    with system.database.transaction() as connection:
+        child = family.child(connection, attempt.instance, attempt.step)
+    if child is None:
+        return False
+    transitions.transition(system.database, system.plans, [child], kinship.recall, worker=system.worker)
+    return True
+
+
+def carry(system: System) -> int:
+    """Carry all news there is between parents and children. Returns how many."""
+    return _tell(system) + _abandon(system)
+
+
+def _tell(system: System) -> int:
+    with system.database.transaction() as connection:
+        found = family.untold(connection, BATCH)
+        ends = [(one, _end(system, connection, one)) for one in found]
+    for child, end in ends:
+        transitions.transition(
+            system.database, system.plans, [child.parent_id], partial(kinship.learn, end=end), worker=system.worker
+        )
+        with system.database.transaction() as connection:
+            family.told(connection, child)
+    return len(ends)
+
+
+def _end(system: System, connection: Connection, child: family.Ended) -> End:
+    results = {step: result_of(output) for step, output in family.results(connection, child.id).items()}
+    if len(json.dumps(results)) > system.settings.max_payload:
+        log.warning("the results of %s are too large for its parent; it learns the status only", child.id)
+        results = {}
+    failure = family.failure(connection, child.id)
+    output = {"instanceId": child.id, "status": child.status, "reason": child.reason, "result": results}
+    return End(
+        step=child.parent_step, generation=child.parent_generation, status=child.status, output=output,
+        phase="undo" if child.outcome == RECALLED else "do",
+        error=f"{child.workflow_id} is {child.status}" + (f": {failure}" if failure else ""),
+    )  # fmt: skip
+
+
+def _abandon(system: System) -> int:
+    with system.database.transaction() as connection:
+        ids = family.abandoned(connection, BATCH)
+    if not ids:
+        return 0
+    found = transitions.transition(
+        system.database, system.plans, ids, kinship.abandon, worker=system.worker, skip_locked=True
+    )
+    return sum(found.values())

@@ -7,19 +7,31 @@ to be known before it can be undone. The transition that leaves none of them wri
 from __future__ import annotations
 
 from orchestrator import states
-from orchestrator.definition import ServiceStep
-from orchestrator.instance import ENDED, Instance, next_generation
+from orchestrator.definition import ServiceStep, WorkflowStep
+from orchestrator.flow import next_generation
+from orchestrator.instance import ENDED, ENDING, Instance
 from orchestrator.rows import Row
 
-FAILED, CANCELLED, DEADLINE = "failed", "cancelled", "deadline"
+FAILED, CANCELLED, DEADLINE = "failed", "cancelled", "deadline"  # outcomes
+RECALLED = "recalled"  # the outcome of a child that had completed: its parent undoes it
 
 
 def fall(instance: Instance, outcome: str, reason: str | None = None) -> None:
     """The instance will not complete: end what has not begun, drain the rest, then undo."""
     if instance.is_falling or instance.is_over:
         return
+    instance.need_all()
     cause = reason or outcome
     instance.note("fall", states.COMPENSATING, reason=cause, outcome=outcome, cause=cause)
+    for row in list(instance.rows("do")):
+        end(instance, row)
+    drain(instance)
+
+
+def end_early(instance: Instance, reason: str) -> None:
+    """An `end` was reached: end what has not begun, let the rest drain, and undo nothing."""
+    instance.need_all()
+    instance.mark(outcome=ENDING, cause=reason)
     for row in list(instance.rows("do")):
         end(instance, row)
     drain(instance)
@@ -28,7 +40,7 @@ def fall(instance: Instance, outcome: str, reason: str | None = None) -> None:
 def end(instance: Instance, row: Row) -> None:
     """End a step that need not be awaited. What it was asked to do may have happened: then it counts as attempted."""
     is_open_block = row.state == states.RUNNING and not row.is_leased
-    if row.state not in states.PENDING and not is_open_block:
+    if (row.state not in states.PENDING and not is_open_block) or has_child(instance, row):
         return
     let_go(instance, row)
 
@@ -43,7 +55,10 @@ def let_go(instance: Instance, row: Row) -> None:
 
 def drain(instance: Instance) -> None:
     """Once nothing runs or is unknown any more, write the undo list and begin with its first."""
-    if any(row.state in states.UNSETTLED for row in instance.rows("do")):
+    if any(row.state in states.UNSETTLED or has_child(instance, row) for row in instance.rows("do")):
+        return
+    if instance.is_ending:
+        _finish(instance)
         return
     for row in sorted(instance.rows("do"), key=lambda row: row.done_seq or 0):
         if _has_to_be_undone(instance, row):
@@ -52,8 +67,17 @@ def drain(instance: Instance) -> None:
     undo_next(instance)
 
 
+def has_child(instance: Instance, row: Row) -> bool:
+    """A sub-workflow that runs is cancelled when its parent falls, and awaited. One that a lost attempt may have
+    started is looked for first."""
+    may_have = row.state == states.WAITING or (row.state in states.CLAIMABLE and row.attempt > 0)
+    return may_have and row.phase == "do" and isinstance(instance.plan.place(row.step).step, WorkflowStep)
+
+
 def _has_to_be_undone(instance: Instance, row: Row) -> bool:
     step = instance.plan.place(row.step).step
+    if isinstance(step, WorkflowStep):
+        return row.state == states.SUCCEEDED
     if not isinstance(step, ServiceStep) or step.compensation is None or row.attempt == 0:
         return False
     if row.state == states.SUCCEEDED:
@@ -74,11 +98,11 @@ def undo_next(instance: Instance) -> None:
 
 
 def _ready_undo(instance: Instance, done: Row) -> None:
-    compensation = instance.plan.service(done.step).compensation
-    assert compensation is not None, "only steps with a compensation are put on the undo list"
+    step = instance.plan.place(done.step).step
+    compensation = step.compensation if isinstance(step, ServiceStep) else None  # none: a child undoes itself
     new = Row(
         step=done.step, phase="undo", order=done.order, queue=instance.plan.undo_queue(done.step),
-        service=str(compensation.operation),
+        service=str(compensation.operation) if compensation else None,
     )  # fmt: skip
     before = instance.row(done.step, "undo")
     # A lost attempt may still be in flight: undone before it has ended, what it does would stand for ever.
@@ -108,9 +132,12 @@ def stick(instance: Instance, step: str) -> None:
 
 def _finish(instance: Instance) -> None:
     reason, ended = instance.header.cause, instance.now
-    if instance.header.outcome == CANCELLED:
+    undone = any(row.state == states.COMPENSATED for row in instance.rows("do"))
+    if instance.is_ending:
+        instance.note("complete", states.COMPLETED, reason=reason, ended_at=ended)
+    elif instance.header.outcome == CANCELLED or (instance.header.outcome == RECALLED and not undone):
         instance.note("cancel", states.CANCELLED, reason=reason, ended_at=ended)
-    elif any(row.state == states.COMPENSATED for row in instance.rows("do")):
+    elif undone:
         instance.note("compensate", states.COMPENSATED, reason=reason, ended_at=ended)
     else:
         instance.note("fail", states.FAILED, reason=reason, ended_at=ended)

@@ -17,11 +17,11 @@ import psycopg
 from celery.canvas import Signature
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator import calls, canvas
+from orchestrator import calls, canvas, children
 from orchestrator.errors import OrchestratorError
 from orchestrator.store import due
 from orchestrator.store.due import Ready
-from orchestrator.store.transitions import NOTIFY, READY_CHANNEL
+from orchestrator.store.transitions import NEWS, NOTIFY, READY_CHANNEL
 from orchestrator.system import System
 
 BATCH = 500  # rows a round
@@ -145,8 +145,9 @@ class Dispatcher:
         with self._system.database.listen(READY_CHANNEL) as connection:
             while not self._stop.is_set():
                 pause = self._rounds()
-                for _ in connection.notifies(timeout=pause, stop_after=1):
-                    pass
+                for told in connection.notifies(timeout=pause, stop_after=1):
+                    if told.payload == NEWS:
+                        children.carry(self._system)
 
     def _rounds(self) -> float:
         """Dispatch until there is nothing left; returns the seconds until something may be due."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from orchestrator import approvals, attempts, states
+from orchestrator import approvals, attempts, blocks, states
 from orchestrator.clock import later
-from orchestrator.definition import ServiceStep, TimeoutAction
+from orchestrator.definition import ServiceStep, TimeoutAction, WaitStep
 from orchestrator.instance import Instance
 from orchestrator.rows import Row
 
@@ -19,6 +19,9 @@ def time_out(instance: Instance, row: Row, *, error: str = "its time is up", unc
 
     `uncertain`: whether what it was asked to do may have happened; none: as the row says.
     """
+    if isinstance(instance.plan.place(row.step).step, WaitStep):
+        blocks.wake(instance, row)
+        return
     row = instance.amend(row, uncertain=row.uncertain if uncertain is None else uncertain)
     step = instance.plan.service(row.step)
     action = TimeoutAction() if instance.is_falling or row.phase == "undo" else _action(step, row)

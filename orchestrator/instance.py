@@ -1,8 +1,9 @@
-"""One instance under its lock: its rows, what follows from what has happened, and the record of it. Pure.
+"""One instance under its lock: its rows, the status that follows from them, and the record of what happens. Pure.
 
-The verbs stand in `attempts`, `approvals`, `escalation`, `compensation` and `operators`; all of them change a
-row through `Instance.move`, which holds the transition to the table in `states` and numbers the history entry.
-`store/transitions.py` loads an instance, lets a verb work on it, and writes the difference.
+The verbs stand in `attempts`, `blocks`, `approvals`, `escalation`, `compensation`, `kinship` and `operators`, and who
+comes next in `flow`; all of them change a row through `Instance.move`, which holds the transition to the table in
+`states` and numbers the history entry. `store/transitions.py` loads an instance, lets a verb work on it, and writes the
+difference.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator import states
-from orchestrator.definition import ServiceStep
+from orchestrator.definition import BranchesStep
 from orchestrator.plan import Plan
 from orchestrator.rows import Entry, Header, Row
 from orchestrator.states import Phase
@@ -21,6 +22,11 @@ from orchestrator.states import Phase
 Key = tuple[str, Phase]
 
 CONDITION, ENDED = "condition", "ended"  # reasons why a step is SKIPPED
+ENDING = "ended"  # the outcome of an instance that has reached an `end`
+
+
+class Partial(Exception):  # noqa: N818  # no error: the transition loads the rest and lets its verb work again
+    """A verb needs rows that were not loaded."""
 
 
 class Instance:
@@ -33,11 +39,15 @@ class Instance:
         *,
         covered: frozenset[str] = frozenset(),
         worker: str | None = None,
+        is_whole: bool = True,
     ) -> None:
-        """`covered`: steps that a canvas already carries on to, so that they are born published."""
+        """`covered`: steps that a canvas already carries on to, so that they are born published. `is_whole`: false when
+        the iterations that have ended were not loaded."""
         self.header = self.loaded_header = header
         self.plan, self.now = plan, now
-        self._covered, self._worker = covered, worker
+        self.covered, self._worker = covered, worker
+        self._is_whole = is_whole
+        self.filling: set[str] = set()  # loops that are beginning iterations right now (`flow`)
         self.loaded: Mapping[Key, Row] = {row.key: row for row in rows}
         self._rows: dict[Key, Row] = dict(self.loaded)
         self.entries: list[Entry] = []
@@ -60,6 +70,23 @@ class Instance:
     @property
     def is_falling(self) -> bool:
         return self.header.outcome is not None
+
+    @property
+    def is_ending(self) -> bool:
+        """An `end` was reached: it will complete once what runs has drained, and undoes nothing."""
+        return self.header.outcome == ENDING
+
+    @property
+    def has_news(self) -> bool:
+        """Whether its parent, or its children, have to learn of what has happened."""
+        has_ended = self.is_over and self.header.ended_at != self.loaded_header.ended_at
+        has_fallen = self.is_falling and self.header.outcome != self.loaded_header.outcome
+        return (has_ended and self.header.parent_id is not None) or (has_fallen and self.plan.has_children)
+
+    def need_all(self) -> None:
+        """For a verb that looks at every step. Raises Partial when not all were loaded."""
+        if not self._is_whole:
+            raise Partial
 
     # -- changes
 
@@ -95,8 +122,8 @@ class Instance:
         return self.header.history_seq + len(self.entries) + 1
 
     def _is_shown(self, step: str) -> bool:
-        block = self.plan.block(step)
-        return block is None or block.written
+        found = self.plan.place(step).step
+        return not isinstance(found, BranchesStep) or found.written
 
     def _record(self, row: Row, verb: str, *, output: Any, error: str | None) -> None:
         """`output` and `error` are this transition's own: a row still carries those of one before it in the transaction."""
@@ -119,87 +146,6 @@ class Instance:
         """Set columns of the instance that are not its status."""
         self.header = replace(self.header, **changes)
 
-    # -- what follows
-
-    def begin(self) -> None:
-        self.note("start", states.RUNNING, started_at=self.now)
-        self.enter(self.plan.first)
-
-    def enter(self, step: str) -> None:
-        """The step's turn has come. In a later life, what has ended well stays as it is."""
-        row = self.row(step)
-        while row is not None and self._stands(row):
-            after = self.plan.place(step).after
-            if after is None:
-                self.leave(step)
-                return
-            step, row = after, self.row(after)
-        self._begin_step(step, row)
-
-    def _stands(self, row: Row) -> bool:
-        """Ended well in an earlier life, and not undone since. A block is gone through again, for what is inside it."""
-        if row.state == states.SUCCEEDED:
-            return self.plan.block(row.step) is None
-        return row.state == states.SKIPPED and row.reason != ENDED
-
-    def _begin_step(self, step: str, row: Row | None) -> None:
-        if (block := self.plan.block(step)) and block.when is None:
-            self.open(step)
-        else:
-            self._ready(step, row)
-
-    def _ready(self, step: str, row: Row | None) -> None:
-        published = self.now if step in self._covered else None
-        if row is None:
-            self.move(self._new(step), "ready", published_at=published)
-        elif row.uncertain and row.state != states.COMPENSATED and row.decision is None:
-            self._repeat(step, row, published)
-        else:
-            self.move(row, "renew", **next_generation(row, self._new(step)) | {"published_at": published})
-
-    def _repeat(self, step: str, row: Row, published: datetime | None) -> None:
-        """What may have been done keeps its key; where no key helps, a person has to tell first. To tell somebody twice
-        who is to decide (`pause`) does no harm."""
-        lane = self.plan.lane(row.service)
-        if lane.idempotency == "none" and not self.plan.service(step).pause:
-            self.move(row, "doubt", reason="uncertain", error="it may have been done in an earlier life", ended_at=None,
-                      done_seq=None)  # fmt: skip
-            return
-        due = row.lost_until if lane.idempotency == "query" else None
-        self.move(row, "renew", **same_generation(row) | {"published_at": published, "due_at": due})
-
-    def _new(self, step: str) -> Row:
-        place = self.plan.place(step)
-        operation = place.step.operation if isinstance(place.step, ServiceStep) else None
-        return Row(
-            step=step, phase="do", order=place.order, queue=self.plan.queue(step),
-            service=str(operation) if operation else None,
-        )  # fmt: skip
-
-    def open(self, block: str) -> None:
-        """Open a block: its branches' first steps have their turn."""
-        row = self.row(block) or self._new(block)
-        verb = "reopen" if row.state in (states.SUCCEEDED, states.SKIPPED) else "open"
-        heads = self.plan.heads(block)
-        self.move(row, verb, branches_left=len(heads), lease_until=None, limit_until=None)
-        for head in heads:
-            self.enter(head)
-
-    def leave(self, step: str) -> None:
-        """The step has ended well: its successor has its turn, or its branch has arrived at the join."""
-        place = self.plan.place(step)
-        if place.after is not None:
-            self.enter(place.after)
-        elif place.block is not None:
-            self._arrive(place.block)
-
-    def _arrive(self, block: str) -> None:
-        row = self._rows[block, "do"]
-        row = self.amend(row, branches_left=row.branches_left - 1)
-        if row.branches_left == 0:
-            self.move(row, "succeed")
-            self.leave(block)
-
     # -- the status shown
 
     def settle(self) -> None:
@@ -220,7 +166,7 @@ class Instance:
             doubtful = next((row for row in self.rows() if row.state == states.UNKNOWN), None)
             if doubtful is not None:
                 return states.STUCK, doubtful.reason or "uncertain"
-        if self.is_falling:
+        if self.is_falling and not self.is_ending:
             return states.COMPENSATING, self.header.cause
         return (states.RUNNING if self._any(states.CLAIMABLE | {states.RUNNING}) else states.WAITING), None
 
@@ -241,21 +187,3 @@ class Instance:
 def _shown_after(status: str) -> set[str]:
     return {edge.target for edge in states.INSTANCE.values() if status in edge.sources}
 
-
-def next_generation(row: Row, new: Row) -> dict[str, Any]:
-    """What `renew` changes when it has not been done, or was undone: a new key, and everything from the beginning."""
-    return {
-        "service": new.service, "queue": new.queue, "generation": row.generation + 1, "tries": 0, "losses": 0,
-        "rounds": 0, "alone": False, "escalated": False, "uncertain": False, "uncertain_before": False, "decision": None,
-        "published_at": None, "clears": True, "lost_until": None, "started_at": None, "due_at": None, "budget_until": None, "ended_at": None, "done_seq": None,
-        "branches_left": 0,
-    }  # fmt: skip
-
-
-def same_generation(row: Row) -> dict[str, Any]:
-    """What `renew` changes when it may have been done: the same key, to whoever had it, and its age still counts."""
-    kept = {
-        name: getattr(row, name)
-        for name in ("generation", "escalated", "uncertain", "uncertain_before", "started_at", "lost_until")
-    }
-    return next_generation(row, row) | kept | {"clears": False}

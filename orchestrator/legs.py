@@ -18,9 +18,21 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from orchestrator import attempts, calls, escalation, retry
+from orchestrator import attempts, blocks, calls, escalation, kinship, retry
 from orchestrator.attempts import Attempt
 from orchestrator.calls import Held
+from orchestrator.children import Refused
+from orchestrator.control import (
+    AwaitsChild,
+    Checked,
+    Chosen,
+    Control,
+    Ends,
+    Listed,
+    NoChild,
+    Opened,
+    Sleeps,
+)
 from orchestrator.instance import Instance
 from orchestrator.lane import Reply
 from orchestrator.plan import Leg, Plan
@@ -207,7 +219,7 @@ class _Flight:
 
         became = transitions.transition(
             self.system.database, self.system.plans, ids, decide, covered=self.covered, worker=self.system.worker,
-            then=read,
+            then=read, is_narrow=True,
         )  # fmt: skip
         return became, held
 
@@ -265,8 +277,8 @@ def _conclude(system: System, instance: Instance, row: Row, result: calls.Result
             attempts.release(instance, row)  # nothing was sent, and nobody has taken over yet
         case calls.Skipped():
             attempts.skip(instance, row)
-        case calls.Opened():
-            attempts.open_block(instance, row)
+        case Opened() | Chosen() | Listed() | Checked() | Sleeps() | Ends() | AwaitsChild() | NoChild() | Refused():
+            _conclude_control(instance, row, result)
         case calls.Waits():
             attempts.park(instance, row, None, uncertain=False)
         case calls.Inexpressible(error=error):
@@ -278,6 +290,30 @@ def _conclude(system: System, instance: Instance, row: Row, result: calls.Result
             escalation.time_out(instance, row)
         case Reply():
             _conclude_reply(system, instance, row, result)
+        case _:
+            assert_never(result)
+
+
+def _conclude_control(instance: Instance, row: Row, result: Control) -> None:
+    match result:
+        case Opened():
+            blocks.open_block(instance, row)
+        case Chosen(case=case):
+            blocks.choose(instance, row, case)
+        case Listed(items=items):
+            blocks.iterate(instance, row, items)
+        case Checked(is_done=is_done):
+            blocks.check(instance, row, is_done=is_done)
+        case Sleeps(until=until):
+            blocks.sleep(instance, row, until)
+        case Ends():
+            blocks.finish(instance, row)
+        case AwaitsChild():
+            kinship.await_child(instance, row)
+        case NoChild():
+            kinship.do_without(instance, row)
+        case Refused(error=error):
+            attempts.fail(instance, row, reason="rejected", error=error)
         case _:
             assert_never(result)
 

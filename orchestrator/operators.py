@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from orchestrator import attempts, compensation, states
+from orchestrator import attempts, compensation, flow, states
 from orchestrator.clock import later
+from orchestrator.definition import Block, EndStep
 from orchestrator.errors import Conflict, NotFound
-from orchestrator.instance import Instance, next_generation, same_generation
+from orchestrator.flow import next_generation, same_generation
+from orchestrator.instance import Instance
 from orchestrator.rows import Row
 
 Verdict = Literal["succeeded", "failed", "retry"]
@@ -35,7 +37,7 @@ def resume(instance: Instance) -> None:
     if instance.header.suspended_at is None or instance.is_over:
         raise _conflict(instance, "is not suspended")
     instance.mark(suspended_at=None)
-    if instance.is_falling:
+    if instance.is_falling and not instance.is_ending:
         instance.note("drop", states.COMPENSATING, reason=instance.header.cause)
     else:
         instance.note("proceed", states.RUNNING)
@@ -54,11 +56,13 @@ def retry(instance: Instance) -> None:
 
 def _restart(instance: Instance) -> None:
     """A new life, with a deadline of its own: what has ended well stands, all else runs in a new generation."""
+    if instance.header.parent_id is not None:
+        raise _conflict(instance, f"its parent has been told so: retry {instance.header.parent_id}, which starts another")
     seconds = instance.plan.definition.deadline
     deadline_at = later(instance.now, seconds) if seconds is not None else None
     instance.note("restart", states.RUNNING, outcome=None, cause=None, ended_at=None, cancel_requested_at=None,
                   suspended_at=None, deadline_at=deadline_at, life=instance.header.life + 1)  # fmt: skip
-    instance.enter(instance.plan.first)
+    flow.enter(instance, instance.plan.first)
 
 
 def _try_again(instance: Instance, row: Row) -> bool:
@@ -115,7 +119,7 @@ def resolve(instance: Instance, step: str, verdict: Verdict, *, result: Any = No
 def _nothing_to_resolve(instance: Instance, step: str) -> Conflict | NotFound:
     settle = (states.UNKNOWN, states.STUCK)
     open_ones = ", ".join(sorted({row.step for row in instance.rows() if row.state in settle})) or "none"
-    if step not in instance.plan.ids:
+    if not instance.plan.has(step):
         return NotFound(f"there is no step {step!r}; to be resolved: {open_ones}")
     row = instance.row(step)
     return Conflict(f"{step} is not UNKNOWN, so there is nothing to resolve; to be resolved: {open_ones}",
@@ -143,8 +147,8 @@ def _settle(instance: Instance, row: Row, verdict: Verdict, result: Any, by: str
         error = "an operator found that it was not done"
         row = instance.move(row, "reject", reason="failed", error=error, uncertain=False, decided_by=by)
         attempts.after_failure(instance, row, "failed")
-    elif instance.plan.block(row.step) is not None and not instance.is_falling:
-        raise _conflict(instance, f"{row.step} is a block, which succeeds by its branches: retry it, or let it fail")
+    elif isinstance(instance.plan.place(row.step).step, Block | EndStep) and not instance.is_falling:
+        raise _conflict(instance, f"{row.step} succeeds by what is inside it: retry it, or let it fail")
     else:
         instance.move(row, "resolve", output=result, error="", uncertain=False, decided_by=by)
         if row.phase == "undo":

@@ -1,7 +1,8 @@
 """Definition → plan: who follows whom, where to join, and what can be laid out ahead. Pure.
 
-A *segment* is what can be laid out ahead as one canvas; it ends where only Postgres can wait:
-at a pause. A *leg* is a run of neighbours on the same queue: one message, no broker in between.
+A *segment* is what can be laid out ahead as one canvas; it ends where only Postgres can wait or decide: at a pause, a
+timer, a sub-workflow, and where a `switch` or a loop says what comes next. A *leg* is a run of neighbours on the same
+queue: one message, no broker in between. Steps go by name: their id, and in loops the iteration's number (`sign[3]`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-from orchestrator.definition import BranchesStep, Definition, ServiceStep, Step
+from orchestrator.definition import (
+    Block,
+    BranchesStep,
+    Definition,
+    EndStep,
+    Expression,
+    ForEachStep,
+    RepeatStep,
+    ServiceStep,
+    Step,
+    SwitchStep,
+    Template,
+    WaitStep,
+    WorkflowStep,
+    sequences,
+)
+from orchestrator.iterations import id_of, named, numbers_of
 from orchestrator.lane import DEFAULT_QUEUE, Lane
 
 NO_LANE = Lane(name="", transport="local", idempotency="safe")
@@ -19,17 +36,18 @@ NO_LANE = Lane(name="", transport="local", idempotency="safe")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a step stands: its order in the definition, its block and what comes after it there."""
+    """Where a step stands: its order in the definition, its block and what comes after it there (ids, as written)."""
 
     step: Step
     order: int
     block: str | None
     after: str | None
+    loops: tuple[str, ...]  # the loops around it, the outermost first
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leg:
-    """Neighbours on one queue. The last may be a conditional block, which then opens its branches."""
+    """Neighbours on one queue. The last may be a block, which then opens what is inside it."""
 
     steps: tuple[str, ...]
     queue: str
@@ -43,6 +61,14 @@ class Fork:
     branches: tuple[Segment, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What expressions name: steps by id, and items of loops by what `as` calls them."""
+
+    steps: tuple[str, ...] = ()
+    items: tuple[str, ...] = ()
+
+
 Part: TypeAlias = Leg | Fork
 Segment: TypeAlias = tuple[Part, ...]
 
@@ -54,14 +80,14 @@ class Plan:
         self.definition = definition
         self._lanes = lanes
         self._places: dict[str, Place] = {}
-        self._lay(definition.steps, None)
+        self._lay(definition.steps, None, ())
 
-    def _lay(self, steps: tuple[Step, ...], block: str | None) -> None:
+    def _lay(self, steps: tuple[Step, ...], block: str | None, loops: tuple[str, ...]) -> None:
         for step, after in zip(steps, (*(s.id for s in steps[1:]), None), strict=True):
-            self._places[step.id] = Place(step=step, order=len(self._places), block=block, after=after)
-            if isinstance(step, BranchesStep):
-                for branch in step.branches:
-                    self._lay(branch.steps, step.id)
+            self._places[step.id] = Place(step=step, order=len(self._places), block=block, after=after, loops=loops)
+            inside = (*loops, step.id) if isinstance(step, ForEachStep | RepeatStep) else loops
+            for inner in sequences(step):
+                self._lay(inner, step.id, inside)
 
     @property
     def first(self) -> str:
@@ -72,22 +98,42 @@ class Plan:
         return tuple(self._places)
 
     def place(self, step: str) -> Place:
-        return self._places[step]
+        """Raises KeyError for a name that is no step's."""
+        return self._places[id_of(step)]
+
+    def has(self, step: str) -> bool:
+        """Whether a step may go by this name."""
+        place = self._places.get(id_of(step))
+        return place is not None and named(place.step.id, numbers_of(step)) == step and len(numbers_of(step)) == len(place.loops)
+
+    def after(self, step: str) -> str | None:
+        """The next in the same sequence of steps, and of the same iteration."""
+        after = self.place(step).after
+        return named(after, numbers_of(step)) if after is not None else None
+
+    def around(self, step: str) -> str | None:
+        """The block that a step stands in."""
+        block = self.place(step).block
+        return named(block, numbers_of(step)[: len(self._places[block].loops)]) if block is not None else None
 
     def service(self, step: str) -> ServiceStep:
-        found = self._places[step].step
+        found = self.place(step).step
         if not isinstance(found, ServiceStep):
-            raise TypeError(f"{step} is a block: it calls no service")
+            raise TypeError(f"{step} calls no service")
         return found
 
-    def block(self, step: str) -> BranchesStep | None:
-        found = self._places[step].step
-        return found if isinstance(found, BranchesStep) else None
+    def block(self, step: str) -> Block | None:
+        found = self.place(step).step
+        return found if isinstance(found, Block) else None
 
     def heads(self, block: str) -> tuple[str, ...]:
-        """The first step of each branch."""
-        found = self.block(block)
-        return tuple(branch.steps[0].id for branch in found.branches) if found else ()
+        """The first step of each of its sequences, in the block's own iteration; a loop's are told by `head`."""
+        return tuple(named(inner[0].id, numbers_of(block)) for inner in sequences(self.place(block).step))
+
+    def head(self, loop: str, iteration: int) -> str:
+        """The first step of a loop's iteration."""
+        (body,) = sequences(self.place(loop).step)
+        return named(body[0].id, (*numbers_of(loop), iteration))
 
     def lane(self, service: str | None) -> Lane:
         """The lane of `lane.operation`. One that is not configured any more may neither be asked nor repeated; where
@@ -102,18 +148,23 @@ class Plan:
 
     def queue(self, step: str) -> str:
         """The queue that serves a step: its lane's; for a block or a bare pause the one that serves no lane in particular."""
-        found = self._places[step].step
+        found = self.place(step).step
         operation = found.operation if isinstance(found, ServiceStep) else None
         return self.queue_of(operation.lane if operation else "")
 
     def undo_queue(self, step: str) -> str:
-        compensation = self.service(step).compensation
+        undone = self.place(step).step
+        compensation = undone.compensation if isinstance(undone, ServiceStep) else None
         return self.queue_of(compensation.operation.lane if compensation else "")
 
     @cached_property
-    def needs(self) -> dict[str, tuple[str, ...]]:
-        """The steps whose results a step's condition and input name."""
+    def needs(self) -> dict[str, Names]:
+        """By id: what a step's condition and its other expressions name."""
         return {name: _names(place.step) for name, place in self._places.items()}
+
+    @cached_property
+    def has_children(self) -> bool:
+        return any(isinstance(place.step, WorkflowStep) for place in self._places.values())
 
     def segment(self, start: str) -> Segment:
         """What can be laid out from `start` on, within its own sequence of steps."""
@@ -122,16 +173,16 @@ class Plan:
     def _parts(self, start: str) -> Iterator[Part]:
         step: str | None = start
         while step is not None:
-            place = self._places[step]
-            if isinstance(place.step, BranchesStep):
-                if place.step.when is not None:
+            found = self.place(step).step
+            if isinstance(found, BranchesStep):
+                if found.when is not None:
                     yield Leg(steps=(step,), queue=self.queue(step))
                 yield Fork(block=step, branches=tuple(self.segment(head) for head in self.heads(step)))
             else:
                 yield Leg(steps=(step,), queue=self.queue(step))
-                if place.step.pause:
+                if not isinstance(found, ServiceStep) or found.pause:
                     return
-            step = place.after
+            step = self.after(step)
 
     @staticmethod
     def _merge(parts: Iterator[Part]) -> Iterator[Part]:
@@ -150,8 +201,24 @@ class Plan:
             yield open_leg
 
 
-def _names(step: Step) -> tuple[str, ...]:
-    found: list[str] = list(step.when.steps) if step.when else []
-    if isinstance(step, ServiceStep) and step.input:
-        found += step.input.steps
-    return tuple(dict.fromkeys(found))
+def _names(step: Step) -> Names:
+    told = [one for one in (step.when, *_told(step)) if one is not None]
+    return Names(
+        steps=tuple(dict.fromkeys(name for one in told for name in one.steps)),
+        items=tuple(dict.fromkeys(name for one in told for name in one.items)),
+    )
+
+
+def _told(step: Step) -> tuple[Expression | Template | None, ...]:
+    """What a step evaluates when its turn has come."""
+    match step:
+        case ServiceStep(input=template) | WorkflowStep(input=template):
+            return (template,)
+        case SwitchStep(cases=cases):
+            return tuple(case.when for case in cases)
+        case ForEachStep(items=items):
+            return (items,)
+        case RepeatStep(until=until) | WaitStep(until=until):
+            return (until,)
+        case BranchesStep() | EndStep():
+            return ()

@@ -46,7 +46,8 @@ STEP = {
     for row in (
         _step("ready", "unborn", READY, "its predecessor has ended"),
         _step("claim", "READY RETRYING", RUNNING, "a leg has taken it, under a lease"),
-        _step("open", "unborn RUNNING", RUNNING, "a block has opened its branches"),
+        _step("open", "unborn RUNNING", RUNNING, "a block has opened what is inside it"),
+        _step("check", "RUNNING", READY, "a round of a `repeat` is over: its condition has to be looked at"),
         _step("release", "RUNNING", READY, "handed back before anything was sent"),
         _step("park", "RUNNING UNKNOWN", WAITING, "the answer or the decision comes by callback"),
         _step("succeed", "RUNNING", SUCCEEDED, "the service has done it"),
@@ -54,6 +55,7 @@ STEP = {
             "resolve", "READY RUNNING RETRYING WAITING UNKNOWN", SUCCEEDED, "a callback, a deadline or a person decided"
         ),
         _step("reject", "READY RUNNING RETRYING WAITING UNKNOWN", FAILED, "the same, to the contrary"),
+        _step("elapse", "WAITING", SUCCEEDED, "its timer has run out"),
         _step("retry", "RUNNING WAITING", RETRYING, "it will be tried again when due"),
         _step("lose", "RUNNING", RETRYING, "its lease ran out: another leg takes over"),
         _step("fail", "READY RUNNING RETRYING WAITING", FAILED, "it cannot succeed"),
@@ -69,7 +71,7 @@ STEP = {
         _step("attest", "FAILED", SUCCEEDED, "a person has done by hand what its compensation could not"),
         _step("redo", "UNKNOWN", READY, "a person orders the same generation again"),
         _step("renew", "FAILED SKIPPED COMPENSATED SUCCEEDED", READY, "an operator retries: a new generation"),
-        _step("reopen", "SUCCEEDED SKIPPED", RUNNING, "the same, for a block"),
+        _step("reopen", "SUCCEEDED SKIPPED FAILED", RUNNING, "the same, for a block"),
         _step("undo", "SUCCEEDED FAILED SKIPPED STUCK", COMPENSATING, "it is on the undo list"),
         _step("compensate", "COMPENSATING", COMPENSATED, "its compensation has succeeded"),
         _step("stick", "COMPENSATING", STUCK, "its compensation cannot succeed without a person"),
@@ -90,6 +92,7 @@ INSTANCE = {
         _step("compensate", "COMPENSATING STUCK SUSPENDED", COMPENSATED, "failed, and what was done is undone"),
         _step("fail", "COMPENSATING STUCK SUSPENDED", FAILED, "failed, and there was nothing to undo"),
         _step("cancel", "COMPENSATING STUCK SUSPENDED", CANCELLED, "cancelled, and what was done is undone"),
+        _step("recall", "COMPLETED", COMPENSATING, "its parent undoes what it did"),
         _step("restart", "FAILED COMPENSATED", RUNNING, "an operator retries it"),
     )
 }

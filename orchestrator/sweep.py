@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
 
-from orchestrator import attempts, compensation, escalation
+from orchestrator import attempts, children, compensation, escalation
 from orchestrator.instance import Instance
 from orchestrator.store import due, transitions
 from orchestrator.store.database import Database
@@ -33,6 +33,7 @@ def sweep(system: System) -> int:
         _sweep_each(system, due.lost_instances, _lose(system))
         + _sweep_each(system, due.overdue_instances, _time_out)
         + _sweep_each(system, due.past_deadline, _fall)
+        + children.carry(system)
         + republish(system)
     )
 

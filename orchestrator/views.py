@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator import states
-from orchestrator.definition import ServiceStep
+from orchestrator.definition import BranchesStep, ServiceStep
 from orchestrator.lane import result_of
 from orchestrator.lines import level, line
 from orchestrator.plan import Plan
@@ -51,8 +51,8 @@ def _active(steps: list[dict[str, Any]]) -> list[str]:
 
 
 def _is_written(plan: Plan | None, step: str) -> bool:
-    block = plan.block(step) if plan else None
-    return block is None or block.written
+    found = plan.place(step).step if plan else None
+    return not isinstance(found, BranchesStep) or found.written
 
 
 def _undone(plan: Plan | None, steps: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:

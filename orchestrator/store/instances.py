@@ -28,9 +28,15 @@ ORDER BY instance_id, "order"
 """)
 TENANT = text("SELECT tenant FROM instance WHERE id = CAST(:id AS uuid)")
 PAYLOADS = text("SELECT id, payload FROM instance WHERE id = ANY(CAST(:ids AS uuid[]))")
+# Of a loop only how many iterations have begun: its output is the list of its items, each of which is read where it is named.
 OUTPUTS = text("""
-SELECT instance_id, step, state, output, error, decision FROM step
-WHERE instance_id = ANY(CAST(:ids AS uuid[])) AND step = ANY(CAST(:steps AS text[])) AND phase = 'do'
+SELECT instance_id, step, state, CASE WHEN items = 0 THEN output END, error, decision, begun FROM step
+WHERE instance_id = ANY(CAST(:ids AS uuid[])) AND phase = 'do'
+  AND (step = ANY(CAST(:steps AS text[])) OR step LIKE ANY(CAST(:iterated AS text[])))
+""")
+ITEM = text("""
+SELECT output -> 'items' -> CAST(:number AS int) FROM step
+WHERE instance_id = CAST(:id AS uuid) AND step = :loop AND phase = 'do'
 """)
 COUNTS = text("SELECT status, count(*) FROM instance WHERE ended_at IS NULL GROUP BY status")
 STEP_COUNTS = text("""
@@ -103,13 +109,23 @@ def payloads(connection: Connection, ids: Sequence[str]) -> dict[str, Any]:
     return {row[0].hex: row[1] for row in connection.execute(PAYLOADS, {"ids": list(ids)})}
 
 
-def outputs(connection: Connection, ids: Sequence[str], steps: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Instance id → step → {state, output, error, decision}, of the steps named."""
+def outputs(connection: Connection, ids: Sequence[str], steps: Sequence[str],
+            iterated: Sequence[str] = ()) -> dict[str, dict[str, dict[str, Any]]]:  # fmt: skip
+    """Instance id → step's name → {state, output, error, decision, begun}, of the steps with these names and of all
+    iterations of those in `iterated`."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in connection.execute(OUTPUTS, {"ids": list(ids), "steps": list(steps)}):
-        told = {"state": row[2], "output": row[3], "error": row[4], "decision": row[5]}
+    if not steps and not iterated:
+        return found
+    patterns = [name.replace("_", "\\_") + "[%" for name in iterated]  # an id may hold `_`, which LIKE takes for any letter
+    for row in connection.execute(OUTPUTS, {"ids": list(ids), "steps": list(steps), "iterated": patterns}):
+        told = {"state": row[2], "output": row[3], "error": row[4], "decision": row[5], "begun": row[6]}
         found.setdefault(row[0].hex, {})[row[1]] = told
     return found
+
+
+def item(connection: Connection, instance_id: str, loop: str, number: int) -> Any:
+    """One of the items that a loop was opened with."""
+    return connection.execute(ITEM, {"id": instance_id, "loop": loop, "number": number}).scalar_one_or_none()
 
 
 def counts(connection: Connection) -> dict[str, int]:

@@ -18,15 +18,16 @@ from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, text
 
-from orchestrator import logs, states
+from orchestrator import flow, logs, states
 from orchestrator.errors import LostRace
-from orchestrator.instance import Instance
+from orchestrator.instance import Instance, Partial
 from orchestrator.plan import Plan
 from orchestrator.rows import Entry, Header, Row
 from orchestrator.store.database import Database
 
 PATIENCE = 10_000  # milliseconds
 READY_CHANNEL = "orchestrator_ready"
+NEWS = "news"  # what the channel says when a parent or a child has something to learn of the other
 CHANGED_CHANNEL = "orchestrator_changed"  # only while somebody listens: see `changes`
 LONGEST_NOTE = 7900  # bytes; Postgres refuses a payload of 8000
 
@@ -54,6 +55,9 @@ LOCK_FREE = text(LOCK.text + " SKIP LOCKED")
 READ = text(
     f"SELECT instance_id, clock_now() AS now, {_quoted(ROW_COLUMNS)} FROM step"
     " WHERE instance_id = ANY(CAST(:ids AS uuid[])) ORDER BY instance_id"
+)
+READ_NARROW = text(
+    READ.text.replace("ORDER BY", "AND (state NOT IN ('SUCCEEDED', 'SKIPPED', 'FAILED') OR step NOT LIKE '%]') ORDER BY")
 )
 NOW = text("SELECT clock_now()")
 NOTIFY = text(f"SELECT pg_notify('{READY_CHANNEL}', '')")
@@ -120,9 +124,10 @@ shown AS (
 SELECT (SELECT count(*) FROM moved) AS moved, (SELECT count(*) FROM born) AS born,
   (SELECT count(*) FROM told) AS told, (SELECT count(*) FROM shown) AS shown,
   CASE WHEN :notify THEN pg_notify('{READY_CHANNEL}', '') END,
+  CASE WHEN :news THEN pg_notify('{READY_CHANNEL}', '{NEWS}') END,
   CASE WHEN EXISTS (SELECT FROM watching WHERE until > (SELECT clock_timestamp()))
     THEN pg_notify('{CHANGED_CHANNEL}', :changed) END
-""").bindparams(bindparam("notify"))
+""").bindparams(bindparam("notify"), bindparam("news"))
 
 INSERT_INSTANCE = text(f"""
 INSERT INTO instance ({_quoted(HEADER_COLUMNS)}, payload, idempotency_key, request_digest)
@@ -154,6 +159,7 @@ def transition(
     covered: frozenset[str] = frozenset(),
     worker: str | None = None,
     skip_locked: bool = False,
+    is_narrow: bool = False,
     then: Callable[[Connection, dict[str, T]], None] | None = None,
 ) -> dict[str, T]:
     """Let `verb` work on each of the instances under its lock, and commit what it changed.
@@ -161,11 +167,20 @@ def transition(
     Returns what the verb returned, by instance id; an id that does not exist, belongs to another tenant or (with
     `skip_locked`) is held by somebody else is missing. When a verb raises, nothing is written. `then` reads, in the
     same transaction, what the caller needs next: a transaction of its own would cost three round trips more.
+    `is_narrow`: iterations that have ended are left out, unless a verb turns out to need them; it then works again.
     """
     with database.transaction(tenant) as connection:
-        instances = lock(connection, plan_of, ids, covered=covered, worker=worker, skip_locked=skip_locked)
-        mine = [one for one in instances if tenant is None or one.header.tenant == tenant]
-        results = {one.header.id: verb(one) for one in mine}
+
+        def work(*, is_narrow: bool) -> tuple[list[Instance], dict[str, T]]:
+            found = lock(connection, plan_of, ids, covered=covered, worker=worker, skip_locked=skip_locked,
+                         is_narrow=is_narrow)  # fmt: skip
+            mine = [one for one in found if tenant is None or one.header.tenant == tenant]
+            return mine, {one.header.id: verb(one) for one in mine}
+
+        try:
+            mine, results = work(is_narrow=is_narrow)
+        except Partial:
+            mine, results = work(is_narrow=False)
         write(connection, mine)
         if then is not None:
             then(connection, results)
@@ -182,19 +197,26 @@ def lock(
     covered: frozenset[str] = frozenset(),
     worker: str | None = None,
     skip_locked: bool = False,
+    is_narrow: bool = False,
 ) -> list[Instance]:
-    """Lock the instances and read their rows; in the order of their ids."""
+    """Lock the instances and read their rows; in the order of their ids.
+
+    With `is_narrow` iterations that have ended are not read, which may be thousands; what only looks ahead has no need of
+    them. An instance that falls, or lives again, looks back.
+    """
     found = connection.execute(LOCK_FREE if skip_locked else LOCK, {"ids": list(ids)}).mappings().all()
     headers = [_header(row) for row in found]
     if not headers:
         return []
-    rows, now = _rows(connection, [header.id for header in headers])
+    is_narrow = is_narrow and all(header.outcome is None and header.life == 1 for header in headers)
+    rows, now = _rows(connection, [header.id for header in headers], is_narrow=is_narrow)
     return [
         Instance(
-            header, rows.get(header.id, ()), plan_of(header.version_id, connection), now, covered=covered, worker=worker
+            header, rows.get(header.id, ()), plan_of(header.version_id, connection), now, covered=covered, worker=worker,
+            is_whole=not is_narrow,
         )
         for header in headers
-    ]
+    ]  # fmt: skip
 
 
 def _header(row: Any) -> Header:
@@ -203,10 +225,10 @@ def _header(row: Any) -> Header:
     return Header(**values)
 
 
-def _rows(connection: Connection, ids: list[str]) -> tuple[dict[str, list[Row]], datetime]:
+def _rows(connection: Connection, ids: list[str], *, is_narrow: bool) -> tuple[dict[str, list[Row]], datetime]:
     rows: dict[str, list[Row]] = {}
     now: datetime | None = None
-    for found in connection.execute(READ, {"ids": ids}):
+    for found in connection.execute(READ_NARROW if is_narrow else READ, {"ids": ids}):
         now = now or found[1]
         rows.setdefault(found[0].hex, []).append(Row(**dict(zip(ROW_COLUMNS, found[2:], strict=True))))
     return rows, now or connection.execute(NOW).scalar_one()
@@ -228,7 +250,7 @@ def begin(connection: Connection, plan: Plan, births: Sequence[Birth], now: date
 
 def _begun(birth: Birth, plan: Plan, now: datetime) -> Instance:
     instance = Instance(birth.header, (), plan, now)
-    instance.begin()
+    flow.begin(instance)
     return instance
 
 
@@ -246,7 +268,8 @@ def write(connection: Connection, instances: Sequence[Instance]) -> None:
     counts = connection.execute(
         WRITE,
         {"moved": _json(moved), "born": _json(born), "entries": _json(entries), "headers": _json(headers),
-         "notify": any(_wants_dispatch(row) for _, row in changed), "changed": _note(instances)},
+         "notify": any(_wants_dispatch(row) for _, row in changed), "changed": _note(instances),
+         "news": any(one.has_news for one in instances)},
     ).one()  # fmt: skip
     if tuple(counts[:4]) != (len(moved), len(born), len(entries), len(headers)):
         raise LostRace

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
-from orchestrator import attempts, legs, states
+from orchestrator import attempts, flow, legs, states
 from orchestrator.attempts import Attempt
 from orchestrator.calls import Result
 from orchestrator.clock import later
@@ -97,7 +97,7 @@ class Flight:
     def of(cls, *steps: Step, **rest: Any) -> Flight:
         """Started, with its first step READY."""
         flight = cls(plan_of(*steps, **rest))
-        flight.apply(lambda instance: instance.begin())
+        flight.apply(flow.begin)
         return flight
 
     def apply(self, verb: Callable[[Instance], T], *, covered: frozenset[str] = frozenset()) -> T:

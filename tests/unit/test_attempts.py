@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import attempts, calls, compensation, operators
+from orchestrator import attempts, calls, compensation, control, operators
 from orchestrator.attempts import idempotency_key
 from orchestrator.definition import Compensation, Escalation, Retry
 from orchestrator.lane import Reply
@@ -280,7 +280,7 @@ def test_a_block_that_would_open_while_its_instance_falls_does_not() -> None:
     attempt = flight.claim("b")
     assert attempt is not None
     flight.fall()
-    flight.land(attempt, calls.Opened())
+    flight.land(attempt, control.Opened())
     assert (flight.state("b"), flight.state("c"), flight.status) == ("SKIPPED", "", "FAILED")
 
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu import Connection
 
-from orchestrator import approvals, calls, canvas, states
+from orchestrator import approvals, calls, canvas, control, states
 from orchestrator.approvals import Answer
 from orchestrator.calls import Result
 from orchestrator.definition import BranchesStep, Step
@@ -84,7 +84,7 @@ class Sky:
         if found.when is not None and step in self.skipped:
             return calls.Skipped()
         if isinstance(found, BranchesStep):
-            return calls.Opened()
+            return control.Opened()
         return DONE if found.operation else calls.Waits()
 
     # -- the broker

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator import approvals, attempts, operators, states
+from orchestrator import approvals, attempts, flow, operators, states
 from orchestrator.approvals import Answer
-from orchestrator.calls import Opened, Skipped
+from orchestrator.calls import Skipped
+from orchestrator.control import Opened
 from orchestrator.definition import Retry
 from orchestrator.instance import Instance
 from tests.unit.flying import DONE, TRUE, Flight, block, gate, reply, service
@@ -84,7 +85,7 @@ def test_a_block_that_nobody_wrote_is_not_in_the_history_and_leaves_no_gap_in_it
 def test_steps_that_a_canvas_carries_on_to_are_born_published() -> None:
     for covered, published in ((frozenset("b"), True), (frozenset("c"), False), (frozenset[str](), False)):
         flight = Flight.of(service("a"), service("b"), service("c"))
-        flight.apply(lambda one: one.leave("a"), covered=covered)
+        flight.apply(lambda one: flow.leave(one, "a"), covered=covered)
         assert (flight.row("b").published_at is not None) is published
 
 

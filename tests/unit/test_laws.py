@@ -14,7 +14,7 @@ from typing import TypeVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator import approvals, attempts, calls, compensation, escalation, legs, operators, states
+from orchestrator import approvals, attempts, calls, compensation, control, escalation, flow, legs, operators, states
 from orchestrator.approvals import Answer
 from orchestrator.attempts import Attempt
 from orchestrator.calls import Result
@@ -242,7 +242,7 @@ class Pilot:
         plan = plan_of(*definition.steps, deadline=definition.deadline, compensate_on=definition.compensate_on)
         flight = Flight(plan)
         pilot = cls(flight, Laws(plan), doomed=plan.ids[-1 - doomed % len(plan.ids)])
-        pilot._do(lambda instance: instance.begin())
+        pilot._do(flow.begin)
         return pilot
 
     def _do(self, verb: Callable[[Instance], T]) -> T:
@@ -320,7 +320,7 @@ class Pilot:
 
     def _good(self, attempt: Attempt) -> Result:
         if isinstance(self.flight.plan.place(attempt.step).step, BranchesStep):
-            return calls.Opened()
+            return control.Opened()
         if attempt.step == self.doomed and attempt.phase == "do" and self.laws.life == 1:
             return reply("rejected", error="doomed")
         return DONE if attempt.service else calls.Waits()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import attempts, calls, escalation, operators
+from orchestrator import attempts, calls, control, escalation, operators
 from orchestrator.definition import Retry, TimeoutAction
 from orchestrator.errors import Conflict, NotFound
 from orchestrator.instance import Instance
@@ -248,9 +248,9 @@ def test_a_block_cannot_be_said_to_have_succeeded_without_its_branches() -> None
     flight.claim("par")
     flight.lose("par", losses=1)
     assert flight.state("par") == "UNKNOWN"
-    assert "by its branches" in str(refused(flight, resolve("par", "succeeded")))
+    assert "by what is inside it" in str(refused(flight, resolve("par", "succeeded")))
     flight.apply(resolve("par", "retry"))
-    flight.run("par", calls.Opened())
+    flight.run("par", control.Opened())
     assert flight.states() == {"par": "RUNNING", "a": "READY", "b": "READY"}
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.definition import Expression, Template
-from orchestrator.plan import Fork, Leg, Plan
+from orchestrator.plan import Fork, Leg, Names, Plan
 from tests.unit.flying import TRUE, block, gate, plan_of, service
 
 
@@ -90,7 +90,7 @@ def test_a_compensation_goes_to_the_queue_of_its_own_lane() -> None:
 
 def test_a_block_calls_no_service() -> None:
     plan = plan_of(block("b", service("c"), service("d")))
-    with pytest.raises(TypeError, match="b is a block"):
+    with pytest.raises(TypeError, match="b calls no service"):
         plan.service("b")
     assert plan.block("c") is None
 
@@ -98,7 +98,7 @@ def test_a_block_calls_no_service() -> None:
 def test_needs_are_the_steps_that_a_condition_and_an_input_name_each_once() -> None:
     told = Template(value={}, steps=("a", "b"))
     plan = plan_of(service("a"), service("b"), service("c", when=Expression(source="x", steps=("b",)), input=told))
-    assert plan.needs == {"a": (), "b": (), "c": ("b", "a")}
+    assert plan.needs == {"a": Names(), "b": Names(), "c": Names(steps=("b", "a"))}
 
 
 def test_a_long_definition_is_laid_out_without_recursion() -> None:

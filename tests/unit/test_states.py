@@ -38,9 +38,9 @@ def test_only_states_that_are_listed_are_led_to_and_from() -> None:
         assert named == set(known)
 
 
-def test_from_an_ended_instance_only_a_restart_leads_on() -> None:
+def test_from_an_ended_instance_only_a_restart_and_the_undo_of_its_parent_lead_on() -> None:
     leaving = {verb for source, verb, _ in states.edges(states.INSTANCE) if source in states.TERMINAL}
-    assert leaving == {"restart"}
+    assert leaving == {"restart", "recall"}
 
 
 def test_every_instance_state_can_be_left_for_an_end() -> None:

@@ -25,8 +25,8 @@ STATEMENTS = (
     CREATE INDEX instance_untold ON instance (ended_at) WHERE parent_id IS NOT NULL AND ended_at IS NOT NULL
       AND NOT parent_told
     """,
-    # children: those that run on, for their parents may have fallen
-    "CREATE INDEX instance_running_child ON instance (parent_id) WHERE parent_id IS NOT NULL AND ended_at IS NULL",
+    # children: parents that have fallen, whose children have to be cancelled
+    "CREATE INDEX instance_falling ON instance (id) WHERE outcome IS NOT NULL AND ended_at IS NULL",
 )
 
 

@@ -1,0 +1,206 @@
+"""Who comes next: a step has its turn, a block opens, an iteration begins, branches arrive at their join. Pure.
+
+In a later life, when an operator retries an ended instance, all this is gone through again from the first step on: what
+has ended well stands, and everything else runs in a new generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator import states
+from orchestrator.definition import Block, BranchesStep, ForEachStep, RepeatStep, ServiceStep
+from orchestrator.instance import ENDED, Instance
+from orchestrator.rows import Row
+
+
+def begin(instance: Instance) -> None:
+    instance.note("start", states.RUNNING, started_at=instance.now)
+    enter(instance, instance.plan.first)
+
+
+def enter(instance: Instance, step: str) -> None:
+    """The step's turn has come. In a later life, what has ended well stays as it is."""
+    row = instance.row(step)
+    while row is not None and _stands(instance, row):
+        after = instance.plan.after(step)
+        if after is None:
+            leave(instance, step)
+            return
+        step, row = after, instance.row(after)
+    block = instance.plan.block(step)
+    if isinstance(block, BranchesStep | RepeatStep) and block.when is None:
+        open_block(instance, step)  # there is nothing to evaluate first
+    else:
+        _ready(instance, step, row)
+
+
+def _stands(instance: Instance, row: Row) -> bool:
+    """Ended well in an earlier life, and not undone since. A block is gone through again, for what is inside it."""
+    if row.state == states.SUCCEEDED:
+        return not isinstance(instance.plan.place(row.step).step, Block)
+    is_excused = row.state == states.SKIPPED or (row.state == states.FAILED and goes_on(instance, row))
+    return is_excused and row.reason != ENDED
+
+
+def goes_on(instance: Instance, row: Row) -> bool:
+    """Whether what follows has its turn although this step has failed."""
+    return getattr(instance.plan.place(row.step).step, "on_error", "fail") == "continue"
+
+
+def _ready(instance: Instance, step: str, row: Row | None) -> None:
+    published = instance.now if step in instance.covered else None
+    if row is None:
+        instance.move(_new(instance, step), "ready", published_at=published)
+    elif row.uncertain and row.state != states.COMPENSATED and row.decision is None:
+        _repeat(instance, row, {"published_at": published})
+    else:
+        changes = next_generation(row, _new(instance, step)) | {"published_at": published}
+        instance.move(row, "renew", **changes)
+
+
+def _repeat(instance: Instance, row: Row, published: dict[str, Any]) -> None:
+    """What may have been done keeps its key; where no key helps, a person has to tell first. To tell somebody twice
+    who is to decide (`pause`) does no harm."""
+    lane = instance.plan.lane(row.service)
+    if lane.idempotency == "none" and not instance.plan.service(row.step).pause:
+        instance.move(row, "doubt", reason="uncertain", error="it may have been done in an earlier life", ended_at=None,
+                      done_seq=None)  # fmt: skip
+        return
+    due = row.lost_until if lane.idempotency == "query" else None
+    instance.move(row, "renew", **same_generation(row) | published | {"due_at": due})
+
+
+def _new(instance: Instance, step: str) -> Row:
+    place = instance.plan.place(step)
+    operation = place.step.operation if isinstance(place.step, ServiceStep) else None
+    return Row(
+        step=step, phase="do", order=place.order, queue=instance.plan.queue(step),
+        service=str(operation) if operation else None,
+    )  # fmt: skip
+
+
+# -- blocks
+
+
+def open_block(instance: Instance, block: str) -> None:
+    """Open branches, or the first round of a `repeat`."""
+    found = instance.plan.block(block)
+    if isinstance(found, RepeatStep):
+        _open_repeat(instance, block, found)
+    else:
+        _open(instance, block, heads := instance.plan.heads(block))
+        for head in heads:
+            enter(instance, head)
+
+
+def choose(instance: Instance, switch: str, case: int) -> None:
+    """Go one of a switch's ways."""
+    head = instance.plan.heads(switch)[case]
+    _open(instance, switch, (head,))
+    enter(instance, head)
+
+
+def iterate(instance: Instance, loop: str, items: list[Any]) -> None:
+    """Begin the iterations of a `forEach`. The items are kept: each iteration reads its own."""
+    row = _open(instance, loop, items, items=len(items), begun=0)
+    instance.amend(row, output={"items": items})
+    if items:
+        _fill(instance, loop)
+    else:
+        _succeed(instance, loop)
+
+
+def next_round(instance: Instance, loop: str) -> None:
+    """Begin another round of a `repeat`."""
+    _begin_round(instance, _open(instance, loop, (loop,)))
+
+
+def _begin_round(instance: Instance, row: Row) -> None:
+    instance.amend(row, begun=row.begun + 1)
+    enter(instance, instance.plan.head(row.step, row.begun))
+
+
+def _open_repeat(instance: Instance, loop: str, step: RepeatStep) -> None:
+    """Rounds that were all used up in an earlier life are followed by as many again."""
+    before = instance.row(loop)
+    kept = before.items if before is not None and before.state in (states.FAILED, states.RUNNING) else 0
+    row = instance.amend(_open(instance, loop, (loop,)), items=kept + step.max, begun=0)
+    _begin_round(instance, row)
+
+
+def _open(instance: Instance, block: str, inside: Sequence[Any], **changes: Any) -> Row:
+    row = instance.row(block) or _new(instance, block)
+    verb = "open" if row.state in states.STEP["open"].sources else "reopen"
+    return instance.move(row, verb, branches_left=len(inside), lease_until=None, limit_until=None, **changes)
+
+
+def leave(instance: Instance, step: str) -> None:
+    """The step is over and its sequence goes on: with its successor, or by arriving at the end of its block."""
+    after = instance.plan.after(step)
+    if after is not None:
+        enter(instance, after)
+    elif (block := instance.plan.around(step)) is not None:
+        _arrive(instance, block)
+
+
+def _arrive(instance: Instance, block: str) -> None:
+    found, row = instance.plan.block(block), instance.row(block)
+    assert row is not None, "what is inside a block begins when it has been opened"
+    row = instance.amend(row, branches_left=row.branches_left - 1)
+    if isinstance(found, RepeatStep):
+        instance.move(row, "check", published_at=None, tries=0)
+    elif row.branches_left == 0:
+        _succeed(instance, block)
+    elif isinstance(found, ForEachStep):
+        _fill(instance, block)
+
+
+def _succeed(instance: Instance, block: str) -> None:
+    row = instance.row(block)
+    assert row is not None, "it has just been opened, or arrived at"
+    instance.move(row, "succeed")
+    leave(instance, block)
+
+
+def _fill(instance: Instance, loop: str) -> None:
+    """Begin iterations until enough of them are under way. One that stands from an earlier life arrives at once, and
+    must not begin the next by a call within a call: there may be thousands."""
+    if loop in instance.filling:
+        return
+    instance.filling.add(loop)
+    while (row := _next_iteration(instance, loop)) is not None:
+        instance.amend(row, begun=row.begun + 1)
+        enter(instance, instance.plan.head(loop, row.begun))
+    instance.filling.discard(loop)
+
+
+def _next_iteration(instance: Instance, loop: str) -> Row | None:
+    """The loop, if another of its iterations may begin."""
+    row, step = instance.row(loop), instance.plan.block(loop)
+    assert row is not None and isinstance(step, ForEachStep)
+    under_way = row.begun - (row.items - row.branches_left)
+    return row if row.begun < row.items and under_way < step.concurrency else None
+
+
+# -- generations
+
+
+def next_generation(row: Row, new: Row) -> dict[str, Any]:
+    """What `renew` changes when it has not been done, or was undone: a new key, and everything from the beginning."""
+    return {
+        "service": new.service, "queue": new.queue, "generation": row.generation + 1, "tries": 0, "losses": 0,
+        "rounds": 0, "alone": False, "escalated": False, "uncertain": False, "uncertain_before": False, "decision": None,
+        "published_at": None, "clears": True, "lost_until": None, "started_at": None, "due_at": None, "budget_until": None, "ended_at": None, "done_seq": None,
+        "branches_left": 0, "begun": 0, "items": row.items if row.state == states.FAILED else 0,
+    }  # fmt: skip
+
+
+def same_generation(row: Row) -> dict[str, Any]:
+    """What `renew` changes when it may have been done: the same key, to whoever had it, and its age still counts."""
+    kept = {
+        name: getattr(row, name)
+        for name in ("generation", "escalated", "uncertain", "uncertain_before", "started_at", "lost_until")
+    }
+    return next_generation(row, row) | kept | {"clears": False}

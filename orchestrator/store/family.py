@@ -1,0 +1,97 @@
+"""Parents and children as they are stored: what one has to be told of the other. Reads, but for the mark that it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+# With a share of the parent's lock it cannot fall before the child that is about to be born is there to be cancelled.
+PARENT = text("SELECT outcome FROM instance WHERE id = CAST(:id AS uuid) FOR SHARE")
+LINE = text("""
+WITH RECURSIVE line AS (
+  SELECT id, parent_id, workflow_id FROM instance WHERE id = CAST(:id AS uuid)
+  UNION ALL SELECT i.id, i.parent_id, i.workflow_id FROM instance i JOIN line ON i.id = line.parent_id)
+SELECT id, workflow_id FROM line
+""")
+CHILD = text("""
+SELECT id FROM instance WHERE parent_id = CAST(:parent AS uuid) AND parent_step = :step
+  AND parent_generation = coalesce(:generation, parent_generation) ORDER BY parent_generation DESC LIMIT 1
+""").bindparams(generation=None)
+UNTOLD = text("""
+SELECT id, parent_id, parent_step, parent_generation, workflow_id, status, reason, outcome, ended_at FROM instance
+WHERE parent_id IS NOT NULL AND ended_at IS NOT NULL AND NOT parent_told ORDER BY ended_at LIMIT :limit
+""")
+RESULTS = text("""
+SELECT step, output FROM step WHERE instance_id = :id AND phase = 'do' AND state = 'SUCCEEDED' AND items = 0
+  AND strpos(step, '[') = 0 AND output IS NOT NULL ORDER BY "order"
+""")
+FAILURE = text("""
+SELECT step, error FROM step WHERE instance_id = :id AND phase = 'do' AND error IS NOT NULL
+  AND state IN ('FAILED', 'COMPENSATED', 'SKIPPED') ORDER BY ended_at DESC LIMIT 1
+""")
+TOLD = text("UPDATE instance SET parent_told = true WHERE id = :id AND ended_at = :ended_at AND status = :status")
+ABANDONED = text("""
+SELECT c.id FROM instance p JOIN instance c ON c.parent_id = p.id
+WHERE p.outcome IS NOT NULL AND p.ended_at IS NULL AND c.ended_at IS NULL AND c.outcome IS NULL LIMIT :limit
+""")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A child that has ended, and whose parent does not know of it."""
+
+    id: str
+    parent_id: str
+    parent_step: str
+    parent_generation: int
+    workflow_id: str
+    status: str
+    reason: str | None
+    outcome: str | None
+    ended_at: datetime
+
+
+def has_fallen(connection: Connection, parent: str) -> bool:
+    """Holds a share of the parent's lock until the transaction ends."""
+    return connection.execute(PARENT, {"id": parent}).scalar_one() is not None
+
+
+def line(connection: Connection, instance: str) -> list[tuple[str, str]]:
+    """An instance and those it descends from, the root last: their ids and workflows."""
+    return [(row[0].hex, row[1]) for row in connection.execute(LINE, {"id": instance})]
+
+
+def child(connection: Connection, parent: str, step: str, generation: int | None = None) -> str | None:
+    """The child that a step has started, in one generation or in its latest."""
+    values = {"parent": parent, "step": step, "generation": generation}
+    found = connection.execute(CHILD, values).scalar_one_or_none()
+    return found.hex if found is not None else None
+
+
+def untold(connection: Connection, limit: int) -> list[Ended]:
+    found = connection.execute(UNTOLD, {"limit": limit}).mappings()
+    return [Ended(**{**row, "id": row["id"].hex, "parent_id": row["parent_id"].hex}) for row in found]
+
+
+def results(connection: Connection, instance: str) -> dict[str, Any]:
+    """By id, the replies of an instance's steps outside loops."""
+    return {row[0]: row[1] for row in connection.execute(RESULTS, {"id": instance})}
+
+
+def failure(connection: Connection, instance: str) -> str | None:
+    """What went wrong last, as `step: error`."""
+    row = connection.execute(FAILURE, {"id": instance}).first()
+    return f"{row[0]}: {row[1]}" if row else None
+
+
+def told(connection: Connection, child: Ended) -> None:
+    """Its parent knows of this end; if it was recalled meanwhile, another is still to come."""
+    connection.execute(TOLD, {"id": child.id, "ended_at": child.ended_at, "status": child.status})
+
+
+def abandoned(connection: Connection, limit: int) -> list[str]:
+    """Children that run on although their parents have fallen."""
+    return [row[0].hex for row in connection.execute(ABANDONED, {"limit": limit})]
