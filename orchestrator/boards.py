@@ -247,6 +247,12 @@ def progress(shown: Shown) -> Shown:
     }  # fmt: skip
 
 
+def find(system: System, *, tenant: str, words: str, limit: int) -> list[Shown]:
+    """What somebody may mean who asks with a business key or a trace id; what has exactly that key, before all else."""
+    exact = listed(system, search(tenant, {"key": words}, limit=limit)).items
+    return exact or listed(system, search(tenant, {"q": words}, limit=limit)).items
+
+
 # -- definitions, and what they call things
 
 
