@@ -28,6 +28,11 @@ class Settings:
     republish_after: float = 10.0  # grace before an unclaimed message is sent again
     losses: int = 3  # leases lost in a row before a step is quarantined
     auth: Literal["jwt", "local"] = "jwt"
+    jwks: str | None = None  # the keys that sign bearer tokens: a file, or an https URL
+    jwt_secret: str | None = None  # instead of keys: HS256 with a secret of 32 bytes or more
+    jwt_audience: str = "orchestrator"  # the `aud` of tokens that are for this installation
+    jwt_issuer: str | None = None  # the `iss` of tokens; needed with jwks
+    jwt_tenant_claim: str = "tenant"  # the claim that names the tenant
     tenant: str = "local"  # whose definitions workflows_dir holds, and the `local` user's tenant
     host: str = "127.0.0.1"
     port: int = 8080

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from typing import Protocol, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from flask import Request, current_app, g, request
 
@@ -71,31 +71,34 @@ class LocalAuthenticator:
                 f"The Host header {request.host!r} is not this server's name: use 127.0.0.1 or localhost, "
                 f"or set ORCHESTRATOR_PUBLIC_URL."
             )
-        if request.method not in READING and self._is_foreign(request):
+        if request.method not in READING and is_foreign(request, self._public, unless_told=False):
             raise Forbidden("The request comes from another site's page; open this server's own /ui instead.")
         return self._user
 
     def _is_ours(self, host: str) -> bool:
         return host == self._public.netloc or is_loopback(urlsplit(f"//{host}").hostname or "")
 
-    def _is_foreign(self, request: Request) -> bool:
-        # Our pages send `Referrer-Policy: no-referrer`, with which browsers send `Origin: null` even to
-        # the same site; Sec-Fetch-Site, which no page can forge, is what tells the two apart.
-        site = request.headers.get("Sec-Fetch-Site")
-        if site is not None:
-            return site not in ("same-origin", "none")
-        origin = request.headers.get("Origin")
-        return origin is not None and urlsplit(origin).netloc not in (request.host, self._public.netloc)
+
+def is_foreign(request: Request, public: SplitResult, *, unless_told: bool) -> bool:
+    """Whether another site's page sends this. `unless_told`: the answer for a request that does not say where from."""
+    # Our pages send `Referrer-Policy: no-referrer`, with which browsers send `Origin: null` even to
+    # the same site; Sec-Fetch-Site, which no page can forge, is what tells the two apart.
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return unless_told
+    return urlsplit(origin).netloc not in (request.host, public.netloc)
 
 
 def authenticator(settings: Settings) -> Authenticator:
     """The one that the settings ask for. Raises SettingsError where it cannot be had."""
     if settings.auth == "local":
         return LocalAuthenticator(settings)
-    raise SettingsError(
-        f"ORCHESTRATOR_AUTH={settings.auth}: only `local` exists yet. Set ORCHESTRATOR_AUTH=local, "
-        f"with ORCHESTRATOR_HOST=127.0.0.1."
-    )
+    from orchestrator.api.bearer import from_settings  # which knows principals
+
+    return from_settings(settings)
 
 
 def is_loopback(host: str) -> bool:

@@ -21,6 +21,8 @@ from werkzeug.exceptions import NotFound as NotFoundHere
 
 from orchestrator.api import models
 from orchestrator.api.auth import Forbidden
+from orchestrator.api.bearer import InvalidToken
+from orchestrator.api.keys import KeysUnavailable
 from orchestrator.errors import (
     BadRequest,
     Busy,
@@ -45,6 +47,7 @@ KINDS: tuple[tuple[type[OrchestratorError], int, str, str], ...] = (
     (BadRequest, 400, "bad-request", "The request cannot be read"),
     (Unauthorized, 401, "unauthorized", "Not authenticated"),
     (Forbidden, 403, "forbidden", "Not allowed"),
+    (KeysUnavailable, 503, "keys-unavailable", "Nobody can be authenticated now"),
     (TooLarge, 413, "too-large", "Too large"),
     (Busy, 503, "busy", "Too many wait"),
     (Gone, 410, "gone", "No longer waiting"),
@@ -117,9 +120,11 @@ def _members(error: OrchestratorError) -> dict[str, Any]:
 
 
 def _headers(error: OrchestratorError) -> dict[str, str]:
-    if isinstance(error, Busy):
+    """WWW-Authenticate: RFC 6750, section 3."""
+    if isinstance(error, Busy | KeysUnavailable):
         return {"Retry-After": RETRY_AFTER}
-    """RFC 6750, section 3."""
+    if isinstance(error, InvalidToken):
+        return {"WWW-Authenticate": 'Bearer realm="orchestrator", error="invalid_token"'}
     if isinstance(error, Unauthorized):
         return {"WWW-Authenticate": 'Bearer realm="orchestrator"'}
     if isinstance(error, Forbidden) and error.scope:
@@ -214,7 +219,7 @@ def _near(one: Mapping[str, Any], model: str) -> str | None:
 
 
 def respond(problem: ProblemDocument) -> Response:
-    if _is_page():
+    if is_page():
         response = Response(render_template("error.html", problem=problem), problem.status)
     else:
         response = Response(json.dumps(problem.as_json()), problem.status, content_type=MEDIA_TYPE)
@@ -222,7 +227,7 @@ def respond(problem: ProblemDocument) -> Response:
     return response
 
 
-def _is_page() -> bool:
+def is_page() -> bool:
     """A person looks at /ui or follows a callback link; programs that call the same paths get JSON."""
     if not request.path.startswith(("/ui", "/callbacks/")):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 from flask import Flask
@@ -9,7 +10,9 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from orchestrator import logs
+from orchestrator.errors import SettingsError
 from orchestrator.settings import Settings
+from orchestrator.store import tenancy
 
 THREADS = 8
 
@@ -66,4 +69,19 @@ def run(settings: Settings) -> None:
     from orchestrator.api.auth import authenticator
 
     authenticator(settings)
+    if settings.auth == "jwt":
+        _demand_protection(settings)
     WebServer(settings).run()
+
+
+def _demand_protection(settings: Settings) -> None:
+    """Where tokens come from several tenants, one forgotten condition must not show them to each other."""
+    from orchestrator.store.database import Database
+
+    with (
+        closing(Database(settings.database_url or "", pool_size=1)) as database,
+        database.across_tenants() as connection,
+    ):
+        found = tenancy.protection(connection)
+    if not found.in_force:
+        raise SettingsError(f"Postgres does not keep tenants apart here: {found.mend}")

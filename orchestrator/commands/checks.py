@@ -20,7 +20,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.lane import DEFAULT_QUEUE, Lane
 from orchestrator.lanes import registry
 from orchestrator.settings import Settings
-from orchestrator.store import definitions, health
+from orchestrator.store import definitions, health, tenancy
 from orchestrator.store.database import Database, revisions
 
 CLOCKS_APART = 5.0  # seconds; times are Postgres', so a difference confuses people, logs and tokens, not flights
@@ -89,6 +89,7 @@ def _database(settings: Settings, queues: Collection[str] | None) -> Findings:
     checks: list[tuple[str, Callable[[Connection], Findings]]] = [("database", _server), ("schema", _schema)]
     if queues is not None:
         checks += [
+            ("tenants", _tenants),
             ("queues", lambda connection: _waiting(connection, settings, queues)),
             ("instances", _stuck),
             ("definitions", lambda connection: _refused(connection, settings.tenant)),
@@ -134,6 +135,17 @@ def _schema(connection: Connection) -> Findings:
         yield ok("schema", f"revision {present} is the newest")
     else:
         yield bad("schema", f"revision {present or 'none'}, and not {newest}", "run `orchestrator db upgrade`")
+
+
+def _tenants(connection: Connection) -> Findings:
+    """Whether row-level security is in force for whoever connects as we do."""
+    found = tenancy.protection(connection)
+    if not found.in_force:
+        yield bad("tenants", "Postgres does not keep them apart", found.mend)
+    elif found.role:
+        yield ok("tenants", f"row-level security keeps them apart; servers act as {tenancy.ROLE}")
+    else:
+        yield ok("tenants", f"row-level security keeps them apart; there is no role {tenancy.ROLE} to act as")
 
 
 def _waiting(connection: Connection, settings: Settings, queues: Collection[str]) -> Findings:

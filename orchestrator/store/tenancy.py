@@ -44,6 +44,16 @@ class Protection:
     def in_force(self) -> bool:
         return not self.unprotected and (self.role or not self.sees_through)
 
+    @property
+    def mend(self) -> str:
+        """What is wrong where it is not in force, and what to do."""
+        if self.unprotected:
+            return f"{', '.join(self.unprotected)} has no policy; run `orchestrator db upgrade`"
+        return (
+            f"its role sees through row-level security, and may not act as {ROLE}: let an administrator run "
+            f"CREATE ROLE {ROLE} NOLOGIN and GRANT {ROLE} to it, or connect as a role that is no superuser"
+        )
+
 
 def bind(connection: Connection, tenant: str, *, as_role: bool) -> None:
     """From here to its end the transaction sees and writes this tenant's rows only. Raises ValueError for no name."""

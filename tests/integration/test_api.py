@@ -511,6 +511,6 @@ def test_the_description_can_be_read_without_another_server(api: FlaskClient) ->
     assert "https://" not in page.text
 
 
-def test_nothing_is_served_while_jwt_does_not_exist(system: System) -> None:
-    with pytest.raises(SettingsError, match="only `local` exists yet"):
+def test_nothing_is_served_while_no_keys_are_known(system: System) -> None:
+    with pytest.raises(SettingsError, match="ORCHESTRATOR_JWKS"):
         create_app(replace(system, settings=replace(system.settings, auth="jwt")))

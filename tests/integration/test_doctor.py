@@ -107,9 +107,8 @@ def test_tables_that_are_old_or_missing_are_told_once(
         monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", empty)
         answer = ask("doctor")
     assert answer.code == 1
-    assert [line for line in bad(answer) if "consumers" not in line] == [
-        "schema: revision none, and not 0001: run `orchestrator db upgrade`"
-    ]
+    (line,) = [line for line in bad(answer) if "consumers" not in line]
+    assert re.fullmatch(r"schema: revision none, and not \d{4}: run `orchestrator db upgrade`", line)
 
 
 def test_servers_that_do_not_answer_are_each_named_by_their_setting(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

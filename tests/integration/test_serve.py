@@ -71,7 +71,7 @@ def test_the_server_answers_until_it_is_told_to_stop(server: tuple[subprocess.Po
 
 
 def test_wrong_settings_stop_it_before_anything_is_bound() -> None:
-    with pytest.raises(SettingsError, match="only `local` exists yet"):
+    with pytest.raises(SettingsError, match="ORCHESTRATOR_JWKS"):
         run(Settings(auth="jwt"))
 
 

@@ -43,11 +43,6 @@ def test_local_is_refused_where_others_can_connect(host: str) -> None:
         authenticator(Settings(auth="local", host=host))
 
 
-def test_jwt_does_not_start_while_only_local_exists() -> None:
-    with pytest.raises(SettingsError, match="only `local` exists yet"):
-        authenticator(Settings(auth="jwt"))
-
-
 @pytest.mark.parametrize("remote", ["10.0.0.1", "::ffff:10.0.0.1", ""])
 def test_a_client_on_another_machine_is_refused(remote: str) -> None:
     with pytest.raises(Forbidden):

@@ -10,7 +10,10 @@ import click
 import pytest
 import yaml
 
-from orchestrator.settings import PREFIX, Settings
+from orchestrator.api.auth import authenticator
+from orchestrator.api.bearer import JwtAuthenticator
+from orchestrator.errors import SettingsError
+from orchestrator.settings import PREFIX, Settings, load
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -63,3 +66,29 @@ def test_no_password_stands_in_the_file() -> None:
     secrets = re.findall(r"(?:PASSWORD|PASS|SECRET): (.*)", (ROOT / "docker-compose.yml").read_text())
     assert secrets
     assert all(secret.startswith("${") for secret in secrets)
+
+
+def settings_of(service: str, given: dict[str, str]) -> Settings:
+    """What a service reads, with these variables where compose is run. The unset ones are empty, as compose leaves them."""
+    found = {}
+    for name, value in SERVICES[service]["environment"].items():
+        found[name] = re.sub(
+            r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}", lambda one: given.get(one[1]) or one[2] or "", str(value)
+        )
+    return load(found)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"JWT_SECRET": "x" * 32}, {"JWKS": "https://id.example/jwks", "JWT_ISSUER": "https://id.example/"}],
+    ids=["own secret", "identity provider"],
+)
+def test_the_web_server_can_authenticate_whoever_the_outside_sends(given: dict[str, str]) -> None:
+    found = settings_of("web", given)
+    assert (found.auth, found.host) == ("jwt", "0.0.0.0")
+    assert isinstance(authenticator(found), JwtAuthenticator)
+
+
+def test_without_keys_the_web_server_says_what_to_set() -> None:
+    with pytest.raises(SettingsError, match="ORCHESTRATOR_JWKS"):
+        authenticator(settings_of("web", {}))

@@ -1,0 +1,45 @@
+"""Which scope each call needs: one table, asked before a request is read. docs/reference/rest.md shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# Nobody has to be known: what says nothing of any tenant, and what a callback token can open. The latter ask for
+# `workflows:decide` themselves where there is no such token.
+OPEN = frozenset(
+    {
+        "operations.healthz",
+        "operations.readyz",
+        "description",
+        "swagger.swagger",
+        "swagger.static",
+        "ui.static",
+        "front",
+        "callbacks.decide",
+        "ui.callback",
+        "ui.decide_callback",
+        "sign_in.page",
+        "sign_in.sign_in",
+        "sign_in.sign_out",
+    }
+)
+NEEDED: Mapping[str, str] = {
+    "workflows.start": "workflows:start",
+    "workflows.list_instances": "workflows:read",
+    "workflows.status": "workflows:read",
+    "workflows.history": "workflows:read",
+    "workflows.logs": "workflows:read",
+    "workflows.cancel": "workflows:operate",
+    "workflows.retry": "workflows:operate",
+    "workflows.suspend": "workflows:operate",
+    "workflows.resume": "workflows:operate",
+    "workflows.resolve": "workflows:operate",
+    "definitions.put_definition": "definitions:write",
+    "definitions.validate": "definitions:read",
+    "definitions.list_definitions": "definitions:read",
+    "definitions.get_definition": "definitions:read",
+    "operations.metrics": "metrics:read",
+    "ui.instances": "workflows:read",
+    "ui.instance": "workflows:read",
+    "ui.decide": "workflows:decide",
+}
