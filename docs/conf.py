@@ -43,6 +43,25 @@ def add_navigation(_: Sphinx, page: str, source: list[str]) -> None:
         source[0] += f"\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
 
 
+# What the theme leaves out for those who go by keyboard or ear.
+NAMED = {
+    '<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="All pages">',
+    '<aside class="toc-drawer': '<aside aria-label="This page" class="toc-drawer',
+    "<pre>": '<pre tabindex="0">',  # a long line is scrolled by keys
+    '<th class="head"><p></p></th>': '<td class="head"></td>',  # a column that needs no name
+    '<div class="table-wrapper': '<div tabindex="0" class="table-wrapper',
+}
+
+
+def make_accessible(app: Sphinx, error: Exception | None) -> None:
+    for path in Path(app.outdir).rglob("*.html") if error is None else ():
+        text = path.read_text(encoding="utf-8")
+        for theirs, ours in NAMED.items():
+            text = text.replace(theirs, ours)
+        path.write_text(text, encoding="utf-8")
+
+
 def setup(app: Sphinx) -> None:
     app.add_lexer("mermaid", TextLexer)  # drawn by the forge; here its text stands, and the table beneath says the same
     app.connect("source-read", add_navigation)
+    app.connect("build-finished", make_accessible)

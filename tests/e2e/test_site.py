@@ -155,7 +155,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["index", "tutorial/first-flight", "reference/settings", "how-to/test-a-workflow"])
+@pytest.mark.parametrize(
+    "name", ["index", "tutorial/first-flight", "reference/settings", "reference/states", "how-to/test-a-workflow"]
+)
 def test_a_page_has_no_barriers(browser: Browser, site: Path, name: str, scheme: str) -> None:
     with browser.new_context(color_scheme=scheme) as context:  # type: ignore[arg-type]  # one of playwright's literals
         page = context.new_page()
