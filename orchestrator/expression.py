@@ -87,16 +87,16 @@ def check_template(
 def _name_problems(parsed: Source, scope: Scope, elsewhere: Collection[str]) -> list[str]:
     problems = [f"column {column}: {message}" for column, message in parsed.problems]
     problems += [_unknown(name, column, scope.steps, elsewhere) for name, column in parsed.unknown]
+    asked_of_lists = [one for one in parsed.members if scope.steps[one[0]].is_list]
     problems += [
         f"column {column}: `{name}` runs in a loop: here it is a list, as in steps.{name}.map(one, one.{member})"
-        for name, member, column in parsed.members
-        if scope.steps[name].is_list
+        for name, member, column in asked_of_lists
     ]
     return problems + [
         f"column {column}: step `{name}` may be skipped: ask has({_asked(name, scope)}) first, as in "
         f"{_guarded(name, scope)}"
         for name, column in parsed.unguarded
-        if scope.steps[name].may_be_skipped
+        if scope.steps[name].may_be_skipped and not asked_of_lists
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -41,9 +42,16 @@ CONTEXT: dict[str, Any] = {
         "inner": {"b": 1},
         "huge": 2**70,
     },
-    "steps": {"a": outcome({"ok": True, "n": 2}), "up-load": outcome(3), "up_load": outcome(30), "in": outcome(1)},
+    "steps": {
+        "a": outcome({"ok": True, "n": 2}),
+        "up-load": outcome(3),
+        "up_load": outcome(30),
+        "in": outcome(1),
+        "each": [outcome(1), {**outcome(None), "status": "SKIPPED"}],
+    },
     "trace": "0af7",
     "tenant": "city",
+    "items": {"doc": {"name": "plan", "pages": [1, 2], "huge": 2**70}, "page": 3},
 }
 
 
@@ -261,6 +269,124 @@ def test_steps_alone_is_a_problem(source: str) -> None:
 def test_a_member_called_steps_is_no_step() -> None:
     assert value("payload.steps.zz", {**CONTEXT, "payload": {"steps": {"zz": 5}}}) == 5
     assert value("payload.steps.zz + 1", {**CONTEXT, "payload": {"steps": {"zz": 5}}}) == 6
+
+
+# --- loops -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("doc", CONTEXT["items"]["doc"]),
+        ("doc.name", "plan"),
+        ("doc.huge", 2**70),
+        (" doc . name ", "plan"),
+        ("doc.name + string(page)", "plan3"),
+        ("has(doc.size)", False),
+        ("page / 2", 1.5),
+        ("[4, 5].map(doc, doc + 1)", [5, 6]),  # a variable of CEL's own hides it
+        ("payload.inner.b + page", 4),
+    ],
+)
+def test_the_item_of_a_loop_is_named_as_the_loop_calls_it(source: str, expected: Any) -> None:
+    assert value(source) == expected
+
+
+def test_check_names_the_items_that_an_expression_names() -> None:
+    assert sound("page + size(doc.name) + payload.doc.page").items == ("doc", "page")
+    assert sound("payload.doc.page").items == ()
+    problems, template = expression.check_template({"a": "${page}", "b": ["${doc.name} ${steps.a.status}"]}, SCOPE)
+    assert (problems, template.items, template.steps) == ([], ("page", "doc"), ("a",))
+
+
+def test_an_item_that_no_loop_around_has_is_unknown() -> None:
+    problems, _ = expression.check("doc.name", Scope(items=("page",)))
+    assert "an expression may name payload, steps.<id>, trace, tenant and page" in problems[0]
+
+
+def test_an_item_that_is_not_in_the_context_is_an_error() -> None:
+    for source in ("doc.name", "doc.name + ''"):
+        with pytest.raises(ExpressionError):
+            value(source, {**CONTEXT, "items": {}})
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("steps.each.map(one, one.result)", [1, None]),
+        ("steps.each[0].result", 1),
+        ("size(steps.each)", 2),
+        ("steps.each.filter(one, one.status == 'SKIPPED').size()", 1),
+        ("has(steps.each)", True),
+        ("has(steps.perhaps-each)", False),
+        ("has(steps.perhaps-each) ? steps.perhaps-each : []", []),
+    ],
+)
+def test_a_step_that_ran_in_a_loop_is_a_list(source: str, expected: Any) -> None:
+    assert value(source) == expected
+
+
+def test_has_is_true_of_a_loop_that_went_through_nothing() -> None:
+    assert value("has(steps.perhaps-each)", {**CONTEXT, "steps": {"perhaps-each": []}}) is True
+
+
+@pytest.mark.parametrize("source", ["steps.each.result", "has(steps.each.result)", "1 + steps.each . result.n"])
+def test_a_member_of_a_list_is_a_problem_with_a_mend(source: str) -> None:
+    assert "`each` runs in a loop: here it is a list, as in steps.each.map(one, one.result)" in problem(source)
+
+
+def test_a_list_that_may_be_skipped_is_named_only_behind_has() -> None:
+    assert "ask has(steps.perhaps-each) first" in problem("size(steps.perhaps-each)")
+    assert "may be skipped" not in problem("steps.perhaps-each.result"), "one mend at a time"
+
+
+def test_a_loop_goes_through_a_list_of_limited_length() -> None:
+    assert expression.items(sound("payload.list", wanted="list"), CONTEXT, 3) == [1, 2, 3]
+    assert expression.items(sound("doc.pages.map(page, page * 2)", wanted="list"), CONTEXT, 3) == [2, 4]
+    with pytest.raises(ExpressionError, match="gave 3 items: a loop goes through at most 2"):
+        expression.items(sound("payload.list"), CONTEXT, 2)
+    for source in ("payload.text", "payload.inner", "payload.nothing", "payload.fee"):
+        with pytest.raises(ExpressionError, match="a loop goes through a list"):
+            expression.items(sound(source), CONTEXT, 3)
+
+
+def test_what_can_be_no_list_is_a_problem() -> None:
+    assert "gives int, where a list is needed" in problem("1 + 1", wanted="list")
+
+
+# --- moments ---------------------------------------------------------------------------------------
+
+NINE = datetime(2026, 3, 1, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("timestamp('2026-03-01T09:00:00Z')", NINE),
+        ("timestamp('2026-03-01T10:00:00+01:00')", NINE),
+        ("timestamp(payload.at) + duration('24h')", NINE + timedelta(days=1)),
+        ("timestamp(payload.at) + duration(string(60 / 2) + 'm')", NINE + timedelta(minutes=30)),
+        ("payload.at", NINE),
+        ("'2026-03-01T10:00:00+01:00'", NINE),
+        ("payload.yes ? payload.at : ''", NINE),
+    ],
+)
+def test_a_moment_is_a_time_or_a_text_with_its_offset(source: str, expected: datetime) -> None:
+    payload = {"at": "2026-03-01T09:00:00Z", "yes": True}
+    found = expression.moment(sound(source, wanted="moment"), {**CONTEXT, "payload": payload})
+    assert (found, found.tzinfo) == (expected, UTC)
+
+
+@pytest.mark.parametrize(
+    "said", ["2026-03-01T09:00:00", "2026-03-01", "tomorrow", "", 5, None, True, {}, "0001-01-01T00:00:00+05:00"]
+)
+def test_what_is_no_moment_is_named(said: Any) -> None:
+    with pytest.raises(ExpressionError, match=r"`payload.at` gave .*: a moment is"):
+        expression.moment(sound("payload.at"), {**CONTEXT, "payload": {"at": said}})
+
+
+def test_what_can_be_no_moment_is_a_problem() -> None:
+    assert "gives duration, where a moment is needed" in problem("duration('5s')", wanted="moment")
 
 
 # --- problems --------------------------------------------------------------------------------------

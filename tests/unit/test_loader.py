@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,18 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from orchestrator.definition import BranchesStep, Definition, Operation, Retry, ServiceStep, TimeoutAction, walk
+from orchestrator.definition import BranchesStep, Operation, Retry, ServiceStep, TimeoutAction, walk
 from orchestrator.errors import Invalid, Problem
-from orchestrator.lane import Lane
-from orchestrator.language.schema import json_schema
+from orchestrator.lanes import registry
 from orchestrator.loader import load, read_document
+from tests.unit.loading import EDITORS, LANES, problem, problems, read, steps
 
-NAMES = ("fileSvc", "achSvc", "permitSvc", "validationSvc", "notificationSvc", "zoningPortal", "backupSvc")
-LANES = {name: Lane(name=name, transport="local") for name in NAMES} | {
-    "approvalSvc": Lane(name="approvalSvc", transport="local", operation="decide", backup="backupSvc.approve")
-}
-
-EDITORS = Draft202012Validator(json_schema())
+ROOT = Path(__file__).parents[2]
+SAMPLES = sorted(path for path in (ROOT / "workflows").iterdir() if path.suffix in (".yaml", ".json"))
 
 PERMIT_RENEWAL = """\
 id: permit-renewal
@@ -46,30 +43,10 @@ BUILDING_PERMIT = """\
 """
 
 
-def steps(*lines: str) -> str:
-    """A definition whose steps are these, each a flow mapping on a line of its own: step n on line n + 2."""
-    return "id: x\nsteps:\n" + "".join(f"  - {{{line}}}\n" for line in lines)
-
-
-def read(text: str, **options: Any) -> Definition:
-    return load(text, lanes=LANES, **options)
-
-
 def first(line: str) -> ServiceStep:
     step = read(steps(line)).steps[0]
     assert isinstance(step, ServiceStep)
     return step
-
-
-def problems(text: str, **options: Any) -> tuple[Problem, ...]:
-    with pytest.raises(Invalid) as caught:
-        read(text, **options)
-    return caught.value.problems
-
-
-def problem(text: str, **options: Any) -> Problem:
-    (only,) = problems(text, **options)
-    return only
 
 
 # --- the seeds' two flight plans -------------------------------------------------------------------
@@ -194,10 +171,18 @@ def test_branches_hold_whole_sequences_nested() -> None:
     assert [branch.name for branch in block.branches] == ["l", "m"]
 
 
-def test_branches_are_nested_only_so_deep() -> None:
+def test_blocks_are_nested_only_so_deep() -> None:
     def nested(depth: int) -> dict[str, Any]:
-        inside = nested(depth - 1) if depth else {"id": "leaf", "service": "fileSvc"}
-        return {"id": f"block{depth}", "branches": {"only": [inside]}} if depth else inside
+        if not depth:
+            return {"id": "leaf", "service": "fileSvc"}
+        inside = [nested(depth - 1)]
+        kinds: list[dict[str, Any]] = [
+            {"branches": {"only": inside}},
+            {"switch": [{"otherwise": True, "steps": inside}]},
+            {"forEach": "payload.list", "steps": inside},
+            {"repeat": {"until": "payload.ok", "max": 2}, "steps": inside},
+        ]
+        return {"id": f"block{depth}", **kinds[depth % 4]}
 
     assert read(json.dumps({"id": "x", "steps": [nested(8)]})).steps[0].id == "block8"
     assert "nested deeper than 8" in problem(json.dumps({"id": "x", "steps": [nested(9)]})).message
@@ -424,29 +409,13 @@ def test_an_escalation_that_needs_a_removed_lane_cannot_be_resolved() -> None:
 
 # --- the space of texts ----------------------------------------------------------------------------
 
-WORDS = st.sampled_from(
-    [
-        "id",
-        "steps",
-        "service",
-        "branches",
-        "when",
-        "pause",
-        "timeout",
-        "onTimeout",
-        "escalate",
-        "retry",
-        "compensate",
-        "input",
-        "parallel",
-        "x",
-        "fileSvc.up",
-        "${steps.x.result}",
-        "48h",
-        "title",
-        "",
-    ]
-)
+WORDS = st.sampled_from([
+    "id", "steps", "service", "branches", "switch", "when", "otherwise", "forEach", "as", "maxConcurrency",
+    "repeat", "until", "max", "wait", "workflow", "end", "fail", "onError", "pause", "timeout", "onTimeout",
+    "escalate", "retry", "compensate", "input", "parallel", "title", "x", "doc", "payload", "continue",
+    "fileSvc.up", "${steps.x.result}", "${doc.name}", "steps.x.result", "steps.y.map(one,one.result)", "48h",
+    "",
+])  # fmt: skip
 ANY = st.recursive(
     WORDS | st.none() | st.booleans() | st.integers(-5, 5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=6),
@@ -466,25 +435,35 @@ def found_in(text: str) -> tuple[Problem, ...]:
 @settings(deadline=None)
 @given(st.text() | ANY.map(json.dumps) | st.lists(STEP).map(lambda items: json.dumps({"id": "x", "steps": items})))
 def test_any_text_is_a_definition_or_invalid(text: str) -> None:
-    assert all(found.line and found.column for found in found_in(text))
+    found = found_in(text)
+    assert all(one.line and one.column for one in found)
+    assert found or EDITORS.is_valid(read_document(text).data)
+
+
+LEAVES = (
+    st.fixed_dictionaries({"service": st.just("fileSvc.up")}, optional={"parallel": st.booleans()})
+    | st.just({"pause": True})
+    | st.sampled_from([{"wait": "1h"}, {"workflow": "other"}, {"end": "done", "when": "payload.ok"}])
+)
 
 
 @st.composite
 def sequences(draw: st.DrawFn, depth: int = 3) -> list[dict[str, Any]]:
     """Steps without ids: `numbered` gives them in walk order."""
-    leaf = st.fixed_dictionaries({"service": st.just("fileSvc.up")}, optional={"parallel": st.booleans()})
-    block = (
+    return draw(st.lists(LEAVES | blocks(depth - 1) if depth else LEAVES, min_size=1, max_size=3))
+
+
+def blocks(depth: int) -> st.SearchStrategy[dict[str, Any]]:
+    inside = st.deferred(lambda: sequences(depth))
+    case = st.fixed_dictionaries({"when": st.just("payload.ok"), "steps": inside})
+    return st.one_of(
         st.fixed_dictionaries(
-            {
-                "branches": st.dictionaries(
-                    st.sampled_from(["l", "m", "n"]), sequences(depth - 1), min_size=1, max_size=3
-                )
-            }
-        )
-        if depth
-        else leaf
+            {"branches": st.dictionaries(st.sampled_from(["l", "m", "n"]), inside, min_size=1, max_size=3)}
+        ),
+        st.fixed_dictionaries({"switch": st.lists(case, min_size=1, max_size=2)}),
+        st.fixed_dictionaries({"forEach": st.just("payload.list"), "steps": inside}),
+        st.fixed_dictionaries({"repeat": st.just({"until": "payload.ok", "max": 3}), "steps": inside}),
     )
-    return draw(st.lists(leaf | block, min_size=1, max_size=3))
 
 
 def numbered(items: list[dict[str, Any]], ids: list[str]) -> list[dict[str, Any]]:
@@ -494,6 +473,10 @@ def numbered(items: list[dict[str, Any]], ids: list[str]) -> list[dict[str, Any]
         step = {**item, "id": ids[-1]}
         if "branches" in item:
             step["branches"] = {name: numbered(inner, ids) for name, inner in item["branches"].items()}
+        if "switch" in item:
+            step["switch"] = [{**case, "steps": numbered(case["steps"], ids)} for case in item["switch"]]
+        if "steps" in item:
+            step["steps"] = numbered(item["steps"], ids)
         written.append(step)
     return written
 
@@ -505,7 +488,6 @@ def test_walking_a_definition_meets_its_steps_as_they_are_written(items: list[di
     text = json.dumps({"id": "x", "steps": numbered(items, ids)})
     met = [step.id for step in walk(read(text).steps) if not (isinstance(step, BranchesStep) and not step.written)]
     assert met == ids
-    assert EDITORS.is_valid(json.loads(text))
 
 
 def test_the_schema_for_editors_takes_the_seeds_and_refuses_unknown_keys() -> None:
@@ -518,3 +500,17 @@ def test_the_schema_for_editors_takes_the_seeds_and_refuses_unknown_keys() -> No
 def test_a_thousand_steps_are_within_the_limits() -> None:
     lines = [f"id: s{number}, service: fileSvc" for number in range(1000)]
     assert len(read(steps(*lines)).steps) == 1000
+    assert "more than 1000 steps" in problem(steps(*lines, "id: last, service: fileSvc")).message
+
+
+def test_what_is_too_much_is_reported_once_and_where_it_begins() -> None:
+    body = ", ".join(f"{{id: b{number}, service: fileSvc}}" for number in range(1200))
+    found = problem(f"id: x\nsteps:\n  - id: a\n    forEach: payload.list\n    steps: [{body}]\n")
+    assert (found.message, found.line) == ("more than 1000 steps", 5)
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+def test_a_sample_is_read_and_is_no_error_in_an_editor(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert load(text, file=path.name, lanes=registry.load(ROOT / "services.yaml")).steps
+    assert EDITORS.is_valid(read_document(text, path.name).data)
