@@ -7,15 +7,18 @@ import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import fields
+from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args, get_type_hints
 
 import click
 import pytest
+from click.testing import CliRunner
 
 import orchestrator
-from orchestrator import states
+from orchestrator import definition, lane, loader, states
+from orchestrator.api import problems
 from orchestrator.api.app import create_app
 from orchestrator.lanes import registry
 from orchestrator.language.schema import json_schema
@@ -29,6 +32,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 
 
@@ -113,13 +117,17 @@ def program() -> click.Group:
 # REST
 
 
+def published() -> dict[str, Any]:
+    """The document that the server publishes of itself."""
+    # It is known without a database; nothing is called here.
+    system: Any = SimpleNamespace(settings=Settings(auth="local"), for_tenants=lambda: system)
+    document: dict[str, Any] = cast("Any", create_app(cast("System", system))).api_doc
+    return document
+
+
 def routes() -> set[str]:
-    """`GET /api/workflows` and so on, from the document that the server publishes."""
-    # The routes are known without a database; nothing is called here.
-    system = SimpleNamespace(settings=Settings(auth="local"), for_tenants=lambda: system)
-    app = create_app(cast("System", system))
-    paths: dict[str, dict[str, Any]] = cast("Any", app).api_doc["paths"]
-    return {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    """`GET /api/workflows` and so on."""
+    return {f"{method.upper()} {path}" for path, methods in published()["paths"].items() for method in methods}
 
 
 def test_every_route_is_documented() -> None:
@@ -130,6 +138,48 @@ def test_every_route_is_documented() -> None:
 def test_every_documented_api_route_exists() -> None:
     said = set(re.findall(r"`((?:GET|PUT|POST) /api/[^`\s]+)", page("rest.md")))
     assert sorted(said - routes()) == []
+
+
+def parameters() -> set[str]:
+    operations = [operation for methods in published()["paths"].values() for operation in methods.values()]
+    return {one["name"] for operation in operations for one in operation.get("parameters", []) if one["in"] != "path"}
+
+
+def test_every_parameter_of_a_query_and_every_header_is_documented() -> None:
+    found = parameters()
+    assert {"limit", "cursor", "Idempotency-Key"} <= found, "the search for parameters has gone blind"
+    assert missing(found, "rest.md") == []
+
+
+def problem_types() -> set[str]:
+    """The ends of `type`: of the table of errors, and of the documents that are made on the spot."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "orchestrator" / "api").glob("*.py"))
+    return {name for _, _, name, _ in problems.KINDS} | set(re.findall(r'\bkind="([a-z-]+)"', sources))
+
+
+def test_every_problem_type_is_documented() -> None:
+    found = problem_types()
+    assert {"conflict", "not-ready"} <= found, "the search for problem types has gone blind"
+    assert missing(found, "rest.md") == []
+
+
+def test_no_problem_type_is_documented_that_does_not_exist() -> None:
+    table = page("rest.md").partition("## Problem types")[2].partition("\n## ")[0]
+    # The rest of them is made from HTTP's own phrases.
+    phrases = {status.phrase.lower().replace(" ", "-") for status in HTTPStatus}
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)) - problem_types() - phrases == set()
+
+
+def metrics() -> set[str]:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "orchestrator").rglob("*.py"))
+    return set(re.findall(r"# TYPE (orchestrator_\w+)", sources))
+
+
+def test_every_metric_is_documented_and_no_other() -> None:
+    found = metrics()
+    assert "orchestrator_instances" in found, "the search for metrics has gone blind"
+    assert missing(found, "metrics.md") == []
+    assert set(re.findall(r"^\| `(orchestrator_\w+)` \|", page("metrics.md"), re.MULTILINE)) == found
 
 
 # The definition language and the services file
@@ -148,6 +198,45 @@ def test_every_key_of_a_definition_is_documented() -> None:
 def test_every_key_of_the_services_file_is_documented() -> None:
     keys = {"transport"} | set(registry.COMMON) | {key for of in registry.TRANSPORTS.values() for key in of}
     assert missing(keys, "services.md") == []
+
+
+def test_everything_that_may_happen_when_time_is_up_is_documented() -> None:
+    kinds = get_args(get_type_hints(definition.TimeoutAction)["kind"])
+    assert "escalate" in kinds
+    said = " ".join(spans(page("definition-language.md")))
+    assert [kind for kind in kinds if not re.search(rf"\b{kind}\b", said)] == []
+
+
+def test_every_idempotency_and_outcome_is_documented() -> None:
+    assert missing({*get_args(lane.Transport), *get_args(lane.Idempotency)}, "services.md") == []
+    assert set(get_args(lane.Outcome)) - spans((DOCS / "explanation" / "idempotency.md").read_text()) == set()
+
+
+def definitions() -> list[tuple[str, str]]:
+    """Every whole definition that a page shows, with the page's name."""
+    found = ((path.name, text) for path in PAGES for text in YAML.findall(path.read_text(encoding="utf-8")))
+    return [(name, text) for name, text in found if re.search(r"^id: .*^steps:", text, re.MULTILINE | re.DOTALL)]
+
+
+@pytest.mark.parametrize("shown", [pytest.param(text, id=name) for name, text in definitions()])
+def test_a_definition_that_is_shown_can_be_loaded(shown: str) -> None:
+    # `strict=False`: a reader's own lanes are not among ours.
+    loader.load(shown, lanes=registry.load(str(ROOT / "services.yaml")), strict=False)
+
+
+SHOWN = re.compile(r"^\$ orchestrator ((?:validate|compile) (workflows/\S+))\n((?:(?!\$|```).*\n)*)", re.MULTILINE)
+
+
+def shown_on_samples() -> list[tuple[str, str]]:
+    """Commands on sample files, and what a page says that they print. Files of readers' own are the tutorial's tests'."""
+    text = "".join(path.read_text(encoding="utf-8") for path in PAGES)
+    return [(line, said) for line, file, said in SHOWN.findall(text) if (ROOT / file).is_file()]
+
+
+@pytest.mark.parametrize(("line", "said"), shown_on_samples())
+def test_a_command_on_a_sample_prints_what_is_shown(line: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert CliRunner().invoke(program(), line.split()).output == said
 
 
 # States and reasons
