@@ -23,9 +23,11 @@ STATEMENTS = (
     EXCEPTION WHEN duplicate_object OR unique_violation OR insufficient_privilege THEN NULL;
     END $$
     """,
+    # Since Postgres 16 who makes a role is its member, and may still not act as it.
     """
     DO $$ BEGIN
-      IF NOT pg_has_role('orchestrator_tenant', 'MEMBER') THEN
+      IF NOT pg_has_role('orchestrator_tenant', CASE WHEN current_setting('server_version_num')::int >= 160000
+        THEN 'SET' ELSE 'MEMBER' END) THEN
         EXECUTE format('GRANT orchestrator_tenant TO %I', current_user);
       END IF;
     EXCEPTION WHEN undefined_object OR insufficient_privilege THEN NULL;
