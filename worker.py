@@ -1,9 +1,10 @@
 """`celery -A worker worker -P threads`: what `orchestrator worker` starts."""
 
 from orchestrator import bootstrap, process, settings
-from tasks import legs
+from tasks import landed, legs
 
 system = bootstrap.compose(settings.load())
 app = system.app
 legs.register(app, system)
+landed.register(app, system)
 process.attach(system)

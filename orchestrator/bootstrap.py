@@ -11,8 +11,9 @@ from sqlalchemy import text
 
 from orchestrator import canvas, loader
 from orchestrator.errors import Invalid, Problem, SettingsError
-from orchestrator.lane import DEFAULT_QUEUE
-from orchestrator.lanes import registry
+from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE
+from orchestrator.lanes import exchanges, registry
+from orchestrator.lanes.caller import Caller
 from orchestrator.settings import Settings
 from orchestrator.store import definitions
 from orchestrator.store.database import Database
@@ -20,7 +21,6 @@ from orchestrator.store.definitions import Plans
 from orchestrator.system import System
 from orchestrator.tokens import Tokens
 
-SWEEP_QUEUE = "sweep"
 CALLBACK_KEY = "callback_secret"
 BROKER_SECONDS = 5.0  # before a broker that does not answer counts as down
 
@@ -32,20 +32,24 @@ def compose(settings: Settings) -> System:
                             "`orchestrator up` and `orchestrator run` bring servers of their own")  # fmt: skip
     database = Database(settings.database_url)
     lanes = registry.load(settings.services_file)
+    app = celery_app(settings, sorted({DEFAULT_QUEUE, *(lane.queue for lane in lanes.values())}))
     return System(
-        settings=settings, database=database, lanes=lanes, plans=Plans(database, lanes),
-        caller=registry.caller(lanes), tokens=Tokens(settings.secret or _kept_secret(database)),
-        app=celery_app(settings, sorted({DEFAULT_QUEUE, *(lane.queue for lane in lanes.values())})),
+        settings=settings, database=database, lanes=lanes, plans=Plans(database, lanes), app=app,
+        caller=Caller(database=database, app=app, max_input=settings.max_payload),
+        tokens=Tokens(settings.secret or _kept_secret(database)),
     )  # fmt: skip
 
 
 def celery_app(settings: Settings, queues: list[str]) -> Celery:
     """The Celery app that workers, beat and dispatchers share. Why each setting: docs/explanation/celery.md."""
     app = Celery("orchestrator", broker=settings.broker_url, backend=canvas.JoinBackend, set_as_current=False)
-    is_amqp = (settings.broker_url or "").startswith("amqp")
+    is_amqp = exchanges.is_amqp(settings.broker_url)
     app.conf.update(
         task_default_queue=DEFAULT_QUEUE,
-        task_queues=[_queue(name, is_amqp=is_amqp) for name in (*queues, SWEEP_QUEUE)],
+        task_queues=[
+            *(_queue(name, settings.broker_url) for name in (*queues, SWEEP_QUEUE)),
+            exchanges.answers_queue(settings.broker_url),
+        ],
         task_routes={canvas.SWEEP: {"queue": SWEEP_QUEUE}},
         task_ignore_result=True,
         task_acks_late=True,
@@ -70,9 +74,9 @@ def celery_app(settings: Settings, queues: list[str]) -> Celery:
     return app
 
 
-def _queue(name: str, *, is_amqp: bool) -> Queue:
+def _queue(name: str, broker_url: str | None) -> Queue:
     """Direct queues, published to through the broker's default exchange: no binding that a wipe could take away."""
-    return Queue(name, routing_key=name, queue_arguments={"x-queue-type": "quorum"} if is_amqp else None)
+    return Queue(name, routing_key=name, queue_arguments=exchanges.arguments(broker_url))
 
 
 # A publish to a broker that is away fails at once: the dispatcher unpublishes the rows and tries again by itself.

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator import approvals, escalation, states
 from orchestrator.approvals import Answer, Ruling
-from orchestrator.definition import Decision
+from orchestrator.definition import Decision, ServiceStep
 from orchestrator.errors import (
     BadRequest,
     Conflict,
@@ -36,16 +36,19 @@ class Decided:
 
 
 def decide(system: System, *, trace: str, step: str, token: str | None, tenant: str | None, decision: str | None = None,
-           result: Any = None, error: str | None = None, comment: str | None = None, by: str | None = None) -> Decided:  # fmt: skip
-    """A callback. `token` is the callback token; without one `tenant` is the authenticated caller's.
+           result: Any = None, error: str | None = None, comment: str | None = None, by: str | None = None,
+           uncertain: bool = False) -> Decided:  # fmt: skip
+    """A callback. `token` is the callback token; without one `tenant` is the authenticated caller's. `uncertain`: a
+    rejection of something that may have been done all the same.
 
     Raises Unauthorized, Conflict(present=the winner), Gone, NotFound, BadRequest, in the order of DESIGN's table.
     """
     wait = _wait(system, trace, step, token, tenant)
     check_storable([result, error, comment], "the answer", system.settings.max_payload)
     given = Answer(
-        decision=_decision(decision, error), result=result, error=error, comment=comment, by=by or "callback"
-    )
+        decision=_decision(decision, error), result=result, error=error, comment=comment, by=by or "callback",
+        uncertain=uncertain,
+    )  # fmt: skip
     owner = tenant or _owner(system, trace)
     found = transitions.transition(
         system.database, system.plans, [trace_of(trace)], lambda one: _rule(one, step, wait, given), tenant=owner
@@ -92,7 +95,7 @@ def _decision(given: str | None, error: str | None) -> Decision:
 
 def _rule(instance: Instance, step: str, wait: Wait | None, given: Answer) -> Ruling:
     row = _awaited(instance, step, wait)
-    if row is None:
+    if row is None or not isinstance(instance.plan.place(step).step, ServiceStep):
         raise _nothing_waits(instance, step)
     ruling = approvals.rule(row, instance.header.status, given, wait.generation if wait else None)
     if ruling.kind != "made":
@@ -105,9 +108,18 @@ def _rule(instance: Instance, step: str, wait: Wait | None, given: Answer) -> Ru
 
 
 def _nothing_waits(instance: Instance, step: str) -> NotFound:
-    waiting = ", ".join(row.step for row in instance.rows() if row.state == states.WAITING) or "none"
-    problem = f"{step} has not been reached" if step in instance.plan.ids else f"there is no step {step!r}"
-    return NotFound(f"{problem}; waiting: {waiting}")
+    waiting = ", ".join(row.step for row in instance.rows() if _awaits_decision(instance, row)) or "none"
+    return NotFound(f"{_why_not(instance, step)}; waiting: {waiting}")
+
+
+def _awaits_decision(instance: Instance, row: Row) -> bool:
+    return row.state == states.WAITING and isinstance(instance.plan.place(row.step).step, ServiceStep)
+
+
+def _why_not(instance: Instance, step: str) -> str:
+    if not instance.plan.has(step):
+        return f"there is no step {step!r}"
+    return f"{step} awaits no decision" if instance.row(step) else f"{step} has not been reached"
 
 
 def _awaited(instance: Instance, step: str, wait: Wait | None) -> Row | None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-Transport: TypeAlias = Literal["local", "http"]
+Transport: TypeAlias = Literal["local", "http", "celery", "event"]
 Idempotency: TypeAlias = Literal["key", "query", "safe", "none"]
 Outcome: TypeAlias = Literal["not_sent", "refused", "rejected", "done", "uncertain"]
 
 DEFAULT_QUEUE = "legs"
+SWEEP_QUEUE = "sweep"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +24,13 @@ class Lane:
     key_ttl: float | None = None  # seconds the receiver remembers a key; none: for ever
     module: str | None = None  # local
     url: str | None = None  # http, without a trailing slash
+    task: str | None = None  # celery: the task's name; {operation} stands for the operation
+    task_queue: str | None = None  # celery: the queue that the other app consumes
+    topic: str | None = None  # event: the routing key, {operation} as above
     timeout: float = 10.0  # seconds for one request
     operation: str | None = None  # what a bare `service: lane` calls; none: the step's id
     backup: str | None = None  # "lane.operation" to escalate to when a step names nobody
-    queue: str = DEFAULT_QUEUE
+    queue: str = DEFAULT_QUEUE  # of our workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,7 @@ class Call:
     callback_url: str | None = None  # where a later answer or a decision goes
     result: Any = None  # of the step that is undone; compensations only
     undo: bool = False
+    pause: bool = False  # a decision is awaited once the service was told
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The life of a worker process: its threads, and what happens when it is told to stop.
 
-Threads of ours, beside Celery's: the dispatcher, the sweep's timer, and the one that extends this process's leases.
+Threads of ours, beside Celery's: the dispatcher, the sweep's timer, the publisher of events, the one that takes landed
+events, and the one that extends this process's leases.
 They start before the broker is reached, for they need it least when it is away.
 """
 
@@ -12,6 +13,8 @@ from celery import signals
 
 from orchestrator import logs
 from orchestrator.dispatch import Dispatcher
+from orchestrator.landed_events import LandedEvents
+from orchestrator.publisher import Publisher
 from orchestrator.store.database import Database
 from orchestrator.sweep import Timer, extend_leases, sweep
 from orchestrator.system import System
@@ -23,17 +26,18 @@ class Threads:
     def __init__(self, system: System) -> None:
         self._system = system
         self._dispatcher = Dispatcher(system)
+        self._publisher, self._landed = Publisher(system), LandedEvents(system)
         self._sweeper = Timer("sweep", system.settings.sweep_every, lambda: sweep(system))
         self._own = Database(system.database.url, pool_size=1)  # leases are kept even when the legs use all others
         self._leases = Timer("leases", system.settings.lease / 4, lambda: extend_leases(system, self._own))
 
     def start(self) -> None:
-        for thread in (self._leases, self._dispatcher, self._sweeper):
+        for thread in (self._leases, self._dispatcher, self._sweeper, self._publisher, self._landed):
             thread.start()
 
     def stop(self) -> None:
         """Called when the legs have ended, so that their leases were kept until then."""
-        for thread in (self._sweeper, self._dispatcher, self._leases):
+        for thread in (self._landed, self._publisher, self._sweeper, self._dispatcher, self._leases):
             thread.stop()
         self._own.close()
 

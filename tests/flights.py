@@ -18,7 +18,7 @@ from orchestrator import bootstrap, engine, queries
 from orchestrator.process import Threads
 from orchestrator.servers.stack import environment
 from orchestrator.system import System
-from tasks import legs
+from tasks import landed, legs
 
 T = TypeVar("T")
 TENANT = "local"
@@ -30,6 +30,7 @@ PATIENCE = 20.0  # seconds before a condition counts as never met; nothing is ti
 def worker(system: System, *, threads: int = 4) -> Iterator[System]:
     """A Celery worker with its dispatcher, sweep and leases, in threads of this process."""
     legs.register(system.app, system)
+    landed.register(system.app, system)
     system.app.task(name=WAKE, shared=False)(_nothing)
     own = Threads(system)
     own.start()

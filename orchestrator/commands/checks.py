@@ -13,12 +13,13 @@ from celery import Celery
 from kombu import Connection as Broker
 from sqlalchemy import Connection
 
-from orchestrator.bootstrap import BROKER_SECONDS, SWEEP_QUEUE, celery_app
+from orchestrator.bootstrap import BROKER_SECONDS, celery_app
 from orchestrator.commands import failures
 from orchestrator.commands.connection import NO_BROKER, located
 from orchestrator.errors import OrchestratorError
-from orchestrator.lane import DEFAULT_QUEUE, Lane
+from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE, Lane
 from orchestrator.lanes import registry
+from orchestrator.lanes.exchanges import LANDED_QUEUE
 from orchestrator.settings import Settings
 from orchestrator.store import definitions, health, tenancy
 from orchestrator.store.database import Database, revisions
@@ -77,7 +78,7 @@ def examine(data_dir: Path | None, *, servers_only: bool = False) -> Findings:
         yield failed("services", error)
     queues = sorted({DEFAULT_QUEUE, *(lane.queue for lane in (lanes or {}).values())})
     yield from _database(settings, queues if lanes is not None else [])
-    yield from _broker(settings, (*queues, SWEEP_QUEUE))
+    yield from _broker(settings, (*queues, SWEEP_QUEUE, LANDED_QUEUE))
 
 
 # The database

@@ -62,12 +62,12 @@ def worker(concurrency: int | None, queues: str | None, after: Path | None) -> i
 
 def _check_queues(asked: str) -> None:
     """A worker on a mistyped queue would wait for ever, and nobody would serve the right one."""
-    from orchestrator.bootstrap import SWEEP_QUEUE
-    from orchestrator.lane import DEFAULT_QUEUE
+    from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE
     from orchestrator.lanes import registry
+    from orchestrator.lanes.exchanges import LANDED_QUEUE
 
     file = settings.load().services_file
-    known = {DEFAULT_QUEUE, SWEEP_QUEUE, *(lane.queue for lane in registry.load(file).values())}
+    known = {DEFAULT_QUEUE, SWEEP_QUEUE, LANDED_QUEUE, *(lane.queue for lane in registry.load(file).values())}
     if unknown := [name for name in asked.split(",") if name not in known]:
         there = ", ".join(sorted(known))
         raise click.BadParameter(

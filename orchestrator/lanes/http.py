@@ -8,7 +8,6 @@ up a name is the one thing that it cannot interrupt.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from urllib3.exceptions import TimeoutError as ReadTimeout
 
 from orchestrator.errors import Json
 from orchestrator.lane import Call, Lane, Reply
-from orchestrator.lanes import body
+from orchestrator.lanes import body, wire
 from orchestrator.lanes.connections import Connection, Connections, Deadline
 
 BUSY = frozenset({429, 503})  # the service says that it did nothing
@@ -80,30 +79,16 @@ def _url(lane: Lane, *parts: str) -> str:
 
 
 def _body(call: Call) -> bytes:
-    """The same bytes at every attempt of a generation: nothing of the attempt is in them."""
-    content = {
-        "trace": call.trace,
-        "step": call.step,
-        "payload": call.payload,
-        "input": call.input,
-        "callbackUrl": call.callback_url,
-    }
-    if call.undo:
-        content["result"] = call.result
-    return json.dumps(content, allow_nan=False).encode()
+    return json.dumps(wire.content(call), allow_nan=False).encode()
 
 
 def _headers(call: Call) -> dict[str, str]:
-    # The span is made from the attempt, so that a repeated send of it is the same span.
-    span = hashlib.sha256(f"{call.key}:{call.attempt}".encode()).hexdigest()[:16]
     return {
         "Accept": "application/json",
         "Accept-Encoding": "identity",  # so that the cap on bytes is a cap on memory
         "Content-Type": "application/json",
-        "Idempotency-Key": quote(call.key, safe=":-_.~[]"),
         "User-Agent": "flight-orchestrator",
-        "X-Attempt": str(call.attempt),
-        "traceparent": f"00-{call.trace}-{span}-01",
+        **wire.headers(call),
     }
 
 

@@ -1,17 +1,19 @@
-"""services.yaml → the service lanes, and the one place that calls them.
+"""services.yaml → the service lanes.
 
 ```yaml
 services:
   fileSvc: {transport: local, module: tasks.file_svc}
   achSvc:
-    transport: http              # local | http
+    transport: http              # local | http | celery | event
     url: "https://ach.internal/" # http: required; operations are appended to it
-    idempotency: key             # key | query | safe | none; http lanes must say which, local ones default to key
+    idempotency: key             # key | query | safe | none; http and celery must say which, the others default to key
     keyTtl: 24h                  # with `key`: for how long the service remembers one; without it: for ever
     timeout: 10s                 # of one request
     operation: charge            # what a bare `service: achSvc` calls; without it: the step's id
     backup: achSvc.review        # whom a step escalates to that names nobody
-    queue: payments              # the workers' queue that serves this lane
+    queue: payments              # the workers' queue that serves this lane; celery: the queue of the other app
+  reports: {transport: celery, queue: reports, task: "reports.{operation}", idempotency: none}
+  sendEmail: {transport: event, topic: "email.{operation}"}
 ```
 """
 
@@ -19,28 +21,28 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from threading import Lock
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator import durations
 from orchestrator.errors import Invalid, Problem
-from orchestrator.lane import Call, Lane, Reply
-from orchestrator.lanes import body, http, local
-from orchestrator.lanes.connections import Connections
+from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE, Lane
+from orchestrator.lanes import body, local
+from orchestrator.lanes.exchanges import LANDED_EVENTS_QUEUE, LANDED_QUEUE
 from orchestrator.language.text import Composed, compose
 
 LANE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 OPERATION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-LATER_TRANSPORTS = ("celery", "event")
-LATER_KEYS = ("concurrency", "rate", "task", "topic")
+TEMPLATE = re.compile(r"(?:[A-Za-z0-9_.-]|\{operation\})+")  # of a task's or a topic's name
+LONGEST_NAME = 200  # bytes; AMQP's routing keys have at most 255
+LATER_KEYS = ("concurrency", "rate")
+OUR_QUEUES = frozenset({DEFAULT_QUEUE, SWEEP_QUEUE, LANDED_QUEUE, LANDED_EVENTS_QUEUE})
 
 Value = Callable[[Any], Any]  # raises ValueError saying what was expected
 
@@ -63,47 +65,6 @@ def _text(path: str | Path) -> str:
         raise Invalid([Problem(message=f"cannot be read: {error}", file=str(path), hint=hint)]) from error
 
 
-class Caller:
-    """Calls lanes over their transport, with one set of HTTP connections a process."""
-
-    def __init__(self, lanes: Mapping[str, Lane]) -> None:
-        self.lanes = lanes
-        self._pid: int | None = None
-        self._connections: Connections | None = None
-        self._lock = Lock()
-
-    def call(self, lane: Lane, call: Call) -> Reply:
-        """One attempt. Never raises for what a lane does."""
-        if lane.transport == "local":
-            return local.call(lane, call)
-        return http.call(self._http(), lane, call)
-
-    def ask(self, lane: Lane, call: Call) -> Reply:
-        """What became of the call's key; `not_sent` means that it never arrived."""
-        if lane.transport == "local":
-            return Reply(outcome="uncertain", may_retry=False, error=f"lane `{lane.name}` is local: it cannot be asked")
-        return http.ask(self._http(), lane, call)
-
-    def close(self) -> None:
-        """Close idle connections; the next call opens new ones."""
-        if self._connections is not None and self._pid == os.getpid():
-            self._connections.close()
-
-    def _http(self) -> Connections:
-        """A forked child must not share its parent's sockets, so it begins with none.
-
-        Made by one thread: each of several that begin at once would open connections that nobody closes.
-        """
-        with self._lock:
-            if self._connections is None or self._pid != os.getpid():
-                self._connections, self._pid = Connections(), os.getpid()
-            return self._connections
-
-
-def caller(lanes: Mapping[str, Lane]) -> Caller:
-    return Caller(lanes)
-
-
 class _Reading:
     """One pass over a composed services file, which collects lanes and problems."""
 
@@ -120,6 +81,7 @@ class _Reading:
         lanes = {name: lane for name, lane in read.items() if lane}
         for name, lane in lanes.items():
             self._check_operations(name, lane, lanes, services)
+        self._check_queues(lanes)
         return lanes
 
     def _services(self) -> dict[str, Any]:
@@ -154,8 +116,9 @@ class _Reading:
         fields = COMMON | TRANSPORTS[transport]
         self._unknown(path, set(given), (*fields, "transport"))
         self._missing(path, name, given)
+        names = FIELD_NAMES | OWN_FIELD_NAMES.get(transport, {})
         values = {
-            FIELD_NAMES.get(key, key): self._value((*path, key), fields[key], value)
+            names.get(key, key): self._value((*path, key), fields[key], value)
             for key, value in given.items()
             if key in fields
         }
@@ -164,11 +127,7 @@ class _Reading:
 
     def _bad_transport(self, path: tuple[str, ...], transport: Any) -> None:
         if transport is None:
-            self.problem(path, "the lane needs a `transport`", "local or http", at_key=True)
-        elif transport in LATER_TRANSPORTS:
-            self.problem(
-                (*path, "transport"), f"transport `{transport}` is not available in this version", "use local or http"
-            )
+            self.problem(path, "the lane needs a `transport`", ", ".join(TRANSPORTS), at_key=True)
         else:
             self.problem((*path, "transport"), f"unknown transport `{transport}`", _near(transport, TRANSPORTS))
 
@@ -181,15 +140,15 @@ class _Reading:
                 self.problem((*path, key), f"unknown key `{key}`", _near(key, known), at_key=True)
 
     def _missing(self, path: tuple[str, ...], name: str, given: dict[str, Any]) -> None:
-        needed = "module" if given["transport"] == "local" else "url"
-        if needed not in given:
-            self.problem(path, f"lane `{name}` needs a `{needed}`", at_key=True)
-        if given["transport"] == "http" and "idempotency" not in given:
+        transport = given["transport"]
+        for key, hint in REQUIRED[transport].items():
+            if key not in given:
+                self.problem(path, f"lane `{name}` needs a `{key}`", hint, at_key=True)
+        if transport in HARMFUL and "idempotency" not in given:
             self.problem(
                 path,
-                f"lane `{name}` must say its `idempotency`: HTTP lanes must say which",
-                "key: it honours Idempotency-Key; query: it can be asked for a key; safe: it has no effect; "
-                "none: it can do neither",
+                f"lane `{name}` must say its `idempotency`: {HARMFUL[transport]} lanes must say which",
+                _kinds(transport),
                 at_key=True,
             )
 
@@ -197,8 +156,10 @@ class _Reading:
         idempotency = given.get("idempotency", "key")
         if "keyTtl" in given and idempotency != "key":
             self.problem((*path, "keyTtl"), "`keyTtl` goes with `idempotency: key` only")
-        if idempotency == "query" and given["transport"] == "local":
-            self.problem((*path, "idempotency"), "a local lane cannot be asked for a key", "key, safe or none")
+        if idempotency == "query" and given["transport"] != "http":
+            article = "an" if given["transport"] == "event" else "a"
+            what = f"{article} {given['transport']} lane cannot be asked for a key"
+            self.problem((*path, "idempotency"), what, "key, safe or none")
 
     def _value(self, path: tuple[str, ...], value_of: Value, value: Any) -> Any:
         try:
@@ -226,6 +187,23 @@ class _Reading:
             local.find(lane, operation)
         except LookupError as error:
             self.problem(path, f"`{path[-1]}`: {error.args[0]}")
+
+    def _check_queues(self, lanes: dict[str, Lane]) -> None:
+        """Two apps on one queue would take each other's messages."""
+        ours = OUR_QUEUES | {lane.queue for lane in lanes.values()}
+        for name, lane in lanes.items():
+            if lane.task_queue in ours:
+                self.problem(
+                    ("services", name, "queue"),
+                    f"`queue`: `{lane.task_queue}` is a queue of our own workers",
+                    "name the queue that the other app's workers consume",
+                )
+
+
+def _kinds(transport: str) -> str:
+    query = "query: it can be asked for a key; " if transport == "http" else ""
+    key = "Idempotency-Key" if transport == "http" else "the argument `key`"
+    return f"key: it honours {key}; {query}safe: it has no effect; none: it can do neither"
 
 
 def _near(given: Any, known: Iterable[str]) -> str:
@@ -285,6 +263,18 @@ def _url(value: Any) -> str:
     return text.rstrip("/?#")
 
 
+def _template(example: str) -> Value:
+    def value_of(value: Any) -> str:
+        if not isinstance(value, str) or not TEMPLATE.fullmatch(value) or len(value) > LONGEST_NAME:
+            raise ValueError(
+                f"{value!r} is not a name such as {example}: letters, digits, . _ and -, "
+                "and {operation} where the operation's name is to stand"
+            )
+        return value
+
+    return value_of
+
+
 COMMON: dict[str, Value] = {
     "idempotency": _idempotency,
     "keyTtl": _duration,
@@ -293,5 +283,21 @@ COMMON: dict[str, Value] = {
     "backup": _backup,
     "queue": _text_like(QUEUE_NAME, "a queue name"),
 }
-TRANSPORTS: dict[str, dict[str, Value]] = {"local": {"module": _module}, "http": {"url": _url}}
+TRANSPORTS: dict[str, dict[str, Value]] = {
+    "local": {"module": _module},
+    "http": {"url": _url},
+    "celery": {"task": _template("reports.{operation}")},
+    "event": {"topic": _template("email.{operation}")},
+}
+REQUIRED: dict[str, dict[str, str | None]] = {
+    "local": {"module": None},
+    "http": {"url": None},
+    "celery": {
+        "task": 'task: "reports.{operation}"',
+        "queue": "the queue that the other app's workers consume",
+    },
+    "event": {"topic": 'topic: "email.{operation}"'},
+}
+HARMFUL = {"http": "HTTP", "celery": "Celery"}  # nobody can know what a repeat does there: the lane has to say
 FIELD_NAMES = {"keyTtl": "key_ttl"}
+OWN_FIELD_NAMES = {"celery": {"queue": "task_queue"}}

@@ -22,7 +22,8 @@ import pytest
 from urllib3.util.wait import wait_for_read
 
 from orchestrator.lane import Call, Idempotency, Lane, Reply
-from orchestrator.lanes import http, registry
+from orchestrator.lanes import http
+from orchestrator.lanes.caller import Caller
 from orchestrator.lanes.connections import Connections
 
 TRACE = "0193a5f0c0de7000800000000000abcd"
@@ -49,7 +50,7 @@ class Service:
         self.port: int = self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
-        self.caller = registry.caller({})
+        self.caller = Caller()
 
     @property
     def url(self) -> str:
@@ -348,7 +349,7 @@ def test_a_refused_connection_is_refused(service: Service) -> None:
 
 def test_a_name_that_does_not_resolve_was_not_sent() -> None:
     lane = Lane(name="achSvc", transport="http", url="http://nowhere.invalid", idempotency="key")
-    assert registry.caller({}).call(lane, CALL).outcome == "not_sent"
+    assert Caller().call(lane, CALL).outcome == "not_sent"
 
 
 def test_a_failed_tls_handshake_was_not_sent(service: Service) -> None:
@@ -356,8 +357,8 @@ def test_a_failed_tls_handshake_was_not_sent(service: Service) -> None:
     lane = Lane(name="achSvc", transport="http", url=f"https://127.0.0.1:{service.port}", idempotency="key")
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts into its backlog and never answers
         deaf = replace(lane, url=f"https://127.0.0.1:{silent.getsockname()[1]}")
-        assert registry.caller({}).call(deaf, replace(CALL, timeout=0.2)).outcome == "not_sent"
-    reply = registry.caller({}).call(lane, replace(CALL, timeout=0.5))
+        assert Caller().call(deaf, replace(CALL, timeout=0.2)).outcome == "not_sent"
+    reply = Caller().call(lane, replace(CALL, timeout=0.5))
     assert reply.outcome == "not_sent"
     assert Connections()._context.verify_mode == ssl.CERT_REQUIRED
 
@@ -409,7 +410,7 @@ def test_tls_is_used_where_the_certificate_is_trusted_and_nothing_is_sent_where_
         assert "certificate verify failed" in (untrusted.error or "")
         assert service.seen == []
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        service.caller = registry.caller({})
+        service.caller = Caller()
         assert [service.caller.call(lane, CALL).outcome for _ in range(2)] == ["done", "done"]
         service.behave = drip(service, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
         assert "within 0.3 s" in (service.caller.call(lane, replace(CALL, timeout=0.3)).error or "")
@@ -523,7 +524,7 @@ def test_asking_a_service_that_is_away_settles_nothing(service: Service) -> None
     assert ask(service).outcome == "uncertain"
 
 
-def _call_in_child(caller: registry.Caller, lane: Lane, replies: multiprocessing.Queue[str]) -> None:
+def _call_in_child(caller: Caller, lane: Lane, replies: multiprocessing.Queue[str]) -> None:
     replies.put(caller.call(lane, CALL).outcome)
 
 

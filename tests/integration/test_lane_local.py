@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.lane import Call, Lane, Reply
-from orchestrator.lanes import registry
+from orchestrator.lanes.caller import Caller
 
 MODULE = "lane_of_the_test"
 Calls = Callable[..., Reply]
@@ -82,7 +82,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
     lane = Lane(name="testSvc", transport="local", module=MODULE)
 
     def call(operation: str, payload: Any = None) -> Reply:
-        return registry.caller({"testSvc": lane}).call(
+        return Caller().call(
             lane,
             Call(
                 tenant="city",
@@ -176,7 +176,7 @@ def test_an_operation_misspelt_is_told_the_right_name(call: Calls) -> None:
 
 def test_a_module_that_is_gone_is_rejected_not_raised() -> None:
     lane = Lane(name="goneSvc", transport="local", module="no_such_module_here")
-    reply = registry.caller({}).call(
+    reply = Caller().call(
         lane,
         Call(
             tenant="t",

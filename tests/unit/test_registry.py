@@ -10,6 +10,7 @@ import pytest
 from orchestrator.errors import Invalid
 from orchestrator.lane import Call, Lane
 from orchestrator.lanes import registry
+from orchestrator.lanes.caller import Caller
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -75,6 +76,31 @@ def test_a_local_lane_defaults_to_key_and_its_module_is_imported(modules: Path) 
     assert lanes == {"a": Lane(name="a", transport="local", idempotency="key", module="lane_that_marks")}
 
 
+def test_a_celery_lanes_queue_is_the_other_apps(tmp_path: Path) -> None:
+    text = 'services: {reports: {transport: celery, queue: reports, task: "reports.{operation}", idempotency: none}}'
+    assert registry.load(written(tmp_path, text))["reports"] == Lane(
+        name="reports", transport="celery", idempotency="none", task="reports.{operation}", task_queue="reports",
+        queue="legs",
+    )  # fmt: skip
+
+
+def test_an_event_lane_defaults_to_key(tmp_path: Path) -> None:
+    text = 'services: {sendEmail: {transport: event, topic: "email.{operation}", queue: far}}'
+    lane = Lane(name="sendEmail", transport="event", idempotency="key", topic="email.{operation}", queue="far")
+    assert registry.load(written(tmp_path, text)) == {"sendEmail": lane}
+
+
+def test_two_apps_may_not_share_a_queue(tmp_path: Path) -> None:
+    text = """\
+        services:
+          achSvc: {transport: http, url: "http://ach", idempotency: key, queue: payments}
+          reports: {transport: celery, queue: payments, task: r, idempotency: key}
+    """
+    assert problems(tmp_path, text) == [
+        "3:39: `queue`: `payments` is a queue of our own workers (name the queue that the other app's workers consume)"
+    ]
+
+
 def test_json_is_read_as_well(tmp_path: Path) -> None:
     text = '{"services": {"a": {"transport": "http", "url": "http://a", "idempotency": "safe"}}}'
     assert registry.load(written(tmp_path, text))["a"].url == "http://a"
@@ -134,8 +160,22 @@ def test_all_problems_are_listed_with_their_places(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lane", "said"),
     [
-        ("{transport: celery, queue: reports}", "transport `celery` is not available in this version"),
-        ("{transport: event}", "transport `event` is not available in this version"),
+        ("{transport: celery, queue: reports, idempotency: key}", "lane `a` needs a `task`"),
+        ("{transport: celery, task: r, idempotency: key}", "lane `a` needs a `queue`"),
+        ("{transport: celery, queue: reports, task: r}", "must say its `idempotency`: Celery lanes must say which"),
+        ("{transport: celery, queue: q, task: r, idempotency: query}", "a celery lane cannot be asked for a key"),
+        ("{transport: celery, queue: legs, task: r, idempotency: key}", "`legs` is a queue of our own workers"),
+        ("{transport: celery, queue: landed, task: r, idempotency: key}", "`landed` is a queue of our own workers"),
+        (
+            "{transport: celery, queue: q, task: 'r.{op}', idempotency: key}",
+            "'r.{op}' is not a name such as reports.{oper",
+        ),
+        ("{transport: celery, queue: q, task: r, topic: t, idempotency: key}", "unknown key `topic`"),
+        ("{transport: event}", "lane `a` needs a `topic`"),
+        ("{transport: event, topic: 'email.#'}", "'email.#' is not a name such as email.{operation}"),
+        ("{transport: event, topic: 7}", "7 is not a name such as email.{operation}"),
+        ("{transport: event, topic: t, idempotency: query}", "an event lane cannot be asked for a key"),
+        ("{transport: event, topic: t, url: 'http://x'}", "unknown key `url`"),
         ("{module: tasks.file_svc}", "the lane needs a `transport`"),
         ("{transport: [local]}", "unknown transport"),
         ("{transport: local}", "needs a `module`"),
@@ -144,7 +184,7 @@ def test_all_problems_are_listed_with_their_places(tmp_path: Path) -> None:
             "{transport: local, module: tasks.file_svc, concurrency: 50}",
             "`concurrency` is not available in this version",
         ),
-        ("{transport: local, module: tasks.file_svc, idempotency: query}", "a local lane cannot be asked"),
+        ("{transport: local, module: tasks.file_svc, idempotency: query}", "a local lane cannot be asked for a key"),
         ("{transport: local, module: tasks.file_svc, idempotency: safe, keyTtl: 1h}", "goes with `idempotency: key`"),
         ("{transport: local, module: .file_svc}", "is not the full name of a Python module"),
         ("{transport: local, module: tasks.nothing_here}", "cannot import tasks.nothing_here: ModuleNotFoundError"),
@@ -193,7 +233,7 @@ def test_a_module_that_fails_while_it_is_imported_is_a_problem_of_its_lane(modul
 
 def test_asking_a_local_lane_settles_nothing() -> None:
     lane = Lane(name="fileSvc", transport="local", module="tasks.file_svc")
-    asked = registry.caller({}).ask(
+    asked = Caller().ask(
         lane,
         Call(
             tenant="t",

@@ -15,13 +15,14 @@ import pytest
 from orchestrator import loader
 from orchestrator.lane import Call, Reply, result_of
 from orchestrator.lanes import registry
+from orchestrator.lanes.caller import Caller
 from orchestrator.language.text import compose
 from tasks import ach_svc, permit_svc
 from tasks.ledger import write_once
 
 REPOSITORY = Path(__file__).parents[2]
 LANES = registry.load(REPOSITORY / "services.yaml")
-CALLER = registry.caller(LANES)
+CALLER = Caller()
 TRACE = "0193a5f0c0de7000800000000000abcd"
 
 
