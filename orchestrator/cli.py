@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from orchestrator.commands import definitions, doctor, failures, instances, run, servers, tokens
+from orchestrator.commands import definitions, doctor, failures, instances, orders, run, servers, tokens
 
 COMMANDS = (
     run.run, servers.up,
     instances.start, instances.status, instances.list_, instances.history, instances.logs,
-    instances.approve, instances.cancel, instances.suspend, instances.resume, instances.retry, instances.resolve,
+    instances.approve, instances.resolve, orders.cancel, orders.suspend, orders.resume, orders.retry,
     definitions.validate, definitions.graph, definitions.compile_, definitions.schema,
     servers.worker, servers.beat, servers.web, servers.db, doctor.doctor, tokens.token,
 )  # fmt: skip

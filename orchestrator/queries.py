@@ -20,7 +20,8 @@ from orchestrator.errors import (
     NotFound,
 )
 from orchestrator.plan import Plan
-from orchestrator.store import definitions, instances
+from orchestrator.store import definitions, filters, instances
+from orchestrator.store.filters import Filter
 from orchestrator.system import System
 
 HISTORY = 10_000  # entries that a status answers with; `history` pages through all of them
@@ -72,7 +73,8 @@ def _after(cursor: str | None) -> int:
     return int(cursor or 0)
 
 
-def _before(cursor: str | None) -> str | None:
+def before(cursor: str | None) -> str | None:
+    """The id that a page of instances ended with. Raises BadRequest."""
     try:
         return UUID(cursor).hex if cursor is not None else None
     except ValueError:
@@ -114,13 +116,11 @@ def _entries(system: System, tenant: str, instance_id: str, limit: int, cursor: 
     return Page(items=[shown for one in found if (shown := view(trace, one)) is not None], cursor=following)
 
 
-def list_instances(system: System, *, tenant: str, status: str | None = None, workflow_id: str | None = None,
-                   business_key: str | None = None, limit: int = 50, cursor: str | None = None) -> Page:  # fmt: skip
-    """Newest first (`views.summary`)."""
-    wanted = instances.Filter(tenant=tenant, status=status, workflow_id=workflow_id, business_key=business_key,
-                              before=_before(cursor), limit=limit + 1)  # fmt: skip
+def list_instances(system: System, *, tenant: str, limit: int = 50, cursor: str | None = None, **asked: Any) -> Page:
+    """Newest first (`views.summary`). `asked`: the fields of `filters.Filter`. Raises BadRequest."""
+    wanted = Filter(tenant=tenant, before=before(cursor), limit=limit + 1, **asked)
     with system.database.transaction(tenant) as connection:
-        found = instances.listed(connection, wanted)
+        found = filters.listed(connection, wanted)
         following = _page(found, limit, lambda row: row["id"].hex)
         active = instances.active_steps(connection, [row["id"].hex for row in found if row["ended_at"] is None])
     items = [views.summary(row, active.get(row["id"].hex, [])) for row in found]

@@ -72,11 +72,66 @@ class PageQuery(Lenient):
     cursor: str | None = Field(None, description="The `cursor` of the page before.")
 
 
+MOMENT = "A moment (2026-01-31T08:00:00Z), or a duration ago (2h)."
+LANE = "One of their steps is on this lane, and failed, unknown, stuck, or waiting to go on."
+
+
 class InstancesQuery(PageQuery):
     limit: int = Field(50, ge=1, le=500)
     status: InstanceState | None = None
+    reason: str | None = None
     workflow_id: str | None = None
     business_key: str | None = None
+    lane: str | None = Field(None, description=LANE)
+    since: str | None = Field(None, description=f"Something has happened to them since. {MOMENT}")
+    until: str | None = Field(None, description=f"Nothing has happened to them since. {MOMENT}")
+    late: bool = Field(False, description="Past a deadline, or ready for a minute and not taken.")
+    stuck: bool = Field(False, description="Something of them needs a person.")
+
+
+class StatusQuery(Lenient):
+    wait: str | None = Field(
+        None, description="Answer when the status changes, at the latest after this (30s; 60s at most)."
+    )
+    since: int | None = Field(
+        None, ge=0, le=2**31 - 1, description="With `wait`: when the history has more than this `seq`."
+    )
+
+
+class BulkFilter(Wire):
+    """At least one condition; all of them have to hold."""
+
+    status: InstanceState | None = None
+    reason: str | None = None
+    workflow_id: str | None = None
+    business_key: str | None = None
+    lane: str | None = Field(None, description=LANE)
+    since: str | None = Field(None, description=f"Something has happened to them since. {MOMENT}")
+    until: str | None = Field(None, description=f"Nothing has happened to them since. {MOMENT}")
+    late: bool = False
+    stuck: bool = False
+
+
+class BulkBody(Wire):
+    action: Literal["retry", "cancel", "suspend", "resume"]
+    filter: BulkFilter
+    dry_run: bool = Field(False, description="Only tell which it would be.")
+    limit: int = Field(1000, ge=1, le=1000)
+    cursor: str | None = Field(None, description="Go on where the answer before ended.")
+
+
+class Refusal(Wire):
+    instance_id: str
+    message: str
+
+
+class BulkAnswer(Wire):
+    matched: int
+    done: int = Field(description="Of a dry run: none.")
+    items: list[dict[str, Any]] = Field(description="All that match, each with its status afterwards.")
+    refused: list[Refusal] = Field(description="What the order does not fit; the others are done all the same.")
+    more: bool
+    cursor: str | None = Field(description="Where to go on when there are more.")
 
 
 class VersionQuery(Lenient):
@@ -199,6 +254,7 @@ COMMON: dict[Any, Any] = {
 }
 NOT_FOUND = problem_response("There is nothing of that name here")
 CONFLICT = problem_response("Does not fit the present state: see `present`")
+BUSY = problem_response("Too many wait for changes, or the database does not answer; see Retry-After")
 GONE = problem_response("The deadline has passed, or the wait was escalated to somebody else")
 TOO_LARGE = problem_response("The body is larger than the limit")
 MEDIA = problem_response("The body is not declared as JSON")

@@ -8,10 +8,13 @@ from typing import Any
 from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.models.tag import Tag
 
-from orchestrator import engine, queries
+from orchestrator import engine, longpoll, orders, queries
 from orchestrator.api import models as m
 from orchestrator.api.auth import caller
-from orchestrator.api.context import system
+from orchestrator.api.context import changes, system
+from orchestrator.durations import seconds
+from orchestrator.errors import BadRequest
+from orchestrator.store.filters import Filter
 
 Answer = tuple[dict[str, Any], int] | tuple[dict[str, Any], int, dict[str, str]]
 
@@ -57,10 +60,31 @@ def list_instances(query: m.InstancesQuery) -> dict[str, Any]:
     return {"items": page.items, "cursor": page.cursor}
 
 
-@routes.get("/<id>/status", responses={200: m.StatusAnswer, 404: m.NOT_FOUND})
-def status(path: m.InstancePath) -> dict[str, Any]:
-    """Where an instance is, what happened to it, and what was undone."""
-    return queries.status(system(), tenant=caller("workflows:read").tenant, instance_id=path.id)
+@routes.post("/bulk", responses={200: m.BulkAnswer, 413: m.TOO_LARGE, 415: m.MEDIA})
+def bulk(body: m.BulkBody) -> dict[str, Any]:
+    """Order something about every instance that a filter chooses, each in a transaction of its own."""
+    wanted = Filter(tenant=caller("workflows:operate").tenant, before=queries.before(body.cursor), limit=body.limit,
+                    **dict(body.filter))  # fmt: skip
+    found = orders.order(system(), body.action, wanted, dry_run=body.dry_run)
+    return {"matched": found.matched, "done": 0 if body.dry_run else found.done, "items": list(found.items),
+            "refused": list(found.refused), "more": found.cursor is not None, "cursor": found.cursor}  # fmt: skip
+
+
+@routes.get("/<id>/status", responses={200: m.StatusAnswer, 404: m.NOT_FOUND, 503: m.BUSY})
+def status(path: m.InstancePath, query: m.StatusQuery) -> dict[str, Any]:
+    """Where an instance is, what happened to it, and what was undone; with `wait` as soon as that changes."""
+    tenant = caller("workflows:read").tenant
+    if query.wait is not None:
+        longpoll.await_change(system(), changes(), tenant=tenant, instance_id=path.id, seconds=_seconds(query.wait),
+                              since=query.since)  # fmt: skip
+    return queries.status(system(), tenant=tenant, instance_id=path.id)
+
+
+def _seconds(wait: str) -> float:
+    try:
+        return seconds(wait)
+    except ValueError as error:
+        raise BadRequest(f"wait: {error}") from error
 
 
 @routes.get("/<id>/history", responses={200: m.PageAnswer, 404: m.NOT_FOUND})

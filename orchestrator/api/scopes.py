@@ -26,6 +26,7 @@ OPEN = frozenset(
 NEEDED: Mapping[str, str] = {
     "workflows.start": "workflows:start",
     "workflows.list_instances": "workflows:read",
+    "workflows.bulk": "workflows:operate",
     "workflows.status": "workflows:read",
     "workflows.history": "workflows:read",
     "workflows.logs": "workflows:read",

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import closing
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
-from orchestrator import logs
+from orchestrator import changes, logs
 from orchestrator.errors import SettingsError
 from orchestrator.settings import Settings
 from orchestrator.store import tenancy
 
-THREADS = 8
+THREADS = 8 + changes.LIMIT  # who waits for changes holds one, and leaves the others eight
 
 
 class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -22,6 +24,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.stopping = threading.Event()
         super().__init__()
 
     def load_config(self) -> None:
@@ -33,14 +36,24 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         from orchestrator.api.app import create_app
         from orchestrator.bootstrap import compose
 
-        return create_app(compose(self._settings))
+        system = compose(self._settings)
+        self.stopping = system.stopping
+        return create_app(system)
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """Sends home those who wait for changes: it would wait for them until it is killed."""
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        self.app.stopping.set()
+        super().handle_exit(sig, frame)
 
 
 def options(settings: Settings) -> dict[str, Any]:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return {
         "bind": f"{host}:{settings.port}",
-        "worker_class": "gthread",
+        "worker_class": Worker,
         "workers": 1,
         "threads": THREADS,
         "timeout": 60,  # seconds without a sign of life from the worker

@@ -1,4 +1,4 @@
-"""Instances: start one, look at it, order something about it. Straight on the database."""
+"""Instances: start one, look at it, decide or settle a step of it. Straight on the database."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.commands import output, reading, starting
+from orchestrator.commands.choosing import chosen_by, filter_options
 from orchestrator.commands.connection import connect, data_dir_option
 
 if TYPE_CHECKING:
@@ -63,37 +64,21 @@ def _show(shown: dict[str, Any]) -> None:
 
 
 @click.command("list")
-@click.option("--status", "wanted", help="Only those: RUNNING, WAITING, STUCK, COMPLETED, …")
-@click.option("--workflow", help="Only this workflow's.")
-@click.option("--business-key", help="Only those with this key.")
-@click.option("--stuck", is_flag=True, help="Only those that need a person: --status STUCK.")
+@filter_options
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 @json_option
 @data_dir_option
-def list_(*, wanted: str | None, workflow: str | None, business_key: str | None, stuck: bool, limit: int,
-          as_json: bool, data_dir: Path | None) -> None:  # fmt: skip
+def list_(*, limit: int, as_json: bool, data_dir: Path | None, **chosen: Any) -> None:
     """List instances, newest first."""
-    if stuck and wanted:
-        raise click.UsageError("say one of --stuck, --status")
+    wanted = chosen_by(**chosen)
     from orchestrator import queries
 
     system = connect(data_dir)
-    page = queries.list_instances(
-        system, tenant=system.settings.tenant, status="STUCK" if stuck else _state(wanted), workflow_id=workflow,
-        business_key=business_key, limit=limit,
-    )  # fmt: skip
+    page = queries.list_instances(system, tenant=system.settings.tenant, limit=limit, **wanted)
     if as_json:
         output.as_json(page.items)
     else:
         output.columns(page.items, ("instanceId", "workflowId", "status", "reason", "currentStep", "started"))
-
-
-def _state(name: str | None) -> str | None:
-    from orchestrator.states import INSTANCE_STATES
-
-    if name is not None and name.upper() not in INSTANCE_STATES:
-        raise click.BadParameter(f"{name} is none of {', '.join(INSTANCE_STATES)}", param_hint="--status")
-    return name.upper() if name else None
 
 
 @click.command()
@@ -170,46 +155,6 @@ def approve(*, instance_id: str, step: str, reject: bool, comment: str | None, r
         decision="rejected" if reject else "approved", result=value, comment=comment, by=getpass.getuser(),
     )  # fmt: skip
     click.echo(f"{decided.step} {decided.decision}" + (" (it was already)" if decided.repeated else ""))
-
-
-@click.command()
-@id_argument
-@data_dir_option
-def cancel(instance_id: str, data_dir: Path | None) -> None:
-    """End an instance; what was done is undone."""
-    _order("cancel", instance_id, data_dir)
-
-
-@click.command()
-@id_argument
-@data_dir_option
-def suspend(instance_id: str, data_dir: Path | None) -> None:
-    """Hold an instance back from its next steps."""
-    _order("suspend", instance_id, data_dir)
-
-
-@click.command()
-@id_argument
-@data_dir_option
-def resume(instance_id: str, data_dir: Path | None) -> None:
-    """Let a suspended instance go on."""
-    _order("resume", instance_id, data_dir)
-
-
-@click.command()
-@id_argument
-@data_dir_option
-def retry(instance_id: str, data_dir: Path | None) -> None:
-    """Try again: a stuck undo, a quarantined step, or a failed instance from its failed step."""
-    _order("retry", instance_id, data_dir)
-
-
-def _order(verb: str, instance_id: str, data_dir: Path | None) -> None:
-    from orchestrator import engine
-
-    orders = {"cancel": engine.cancel, "suspend": engine.suspend, "resume": engine.resume, "retry": engine.retry}
-    system = connect(data_dir)
-    click.echo(orders[verb](system, tenant=system.settings.tenant, instance_id=instance_id))
 
 
 @click.command()

@@ -13,6 +13,9 @@ SUMMARY = (
     " cancel_requested_at, deadline_at"
 )
 FIND = text(f"SELECT {SUMMARY}, payload FROM instance WHERE tenant = :tenant AND id = CAST(:id AS uuid)")
+GLANCE = text(
+    "SELECT status, reason, history_seq, ended_at IS NOT NULL FROM instance WHERE tenant = :tenant AND id = CAST(:id AS uuid)"
+)
 BY_KEY = text(
     "SELECT id, status, request_digest FROM instance WHERE tenant = :tenant AND idempotency_key = :idempotency_key"
 )
@@ -38,21 +41,28 @@ ITEM = text("""
 SELECT output -> 'items' -> CAST(:number AS int) FROM step
 WHERE instance_id = CAST(:id AS uuid) AND step = :loop AND phase = 'do'
 """)
+# Both begin with what has not ended (instance_open): what has is by far the most.
 COUNTS = text("SELECT status, count(*) FROM instance WHERE ended_at IS NULL GROUP BY status")
 STEP_COUNTS = text("""
-SELECT state, count(*), extract(epoch FROM clock_now() - min(ready_at)) FROM step
-WHERE state IN ('READY', 'RUNNING', 'RETRYING', 'WAITING', 'UNKNOWN', 'STUCK') GROUP BY state
+SELECT s.state, count(*), extract(epoch FROM (SELECT clock_now()) - min(s.ready_at))
+FROM instance i JOIN step s ON s.instance_id = i.id WHERE i.ended_at IS NULL
+  AND s.state IN ('READY', 'RUNNING', 'RETRYING', 'WAITING', 'UNKNOWN', 'STUCK') GROUP BY s.state
 """)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filter:
-    tenant: str
-    status: str | None = None
-    workflow_id: str | None = None
-    business_key: str | None = None
-    before: str | None = None  # the id that the page before ended with
-    limit: int = 50
+class Glance:
+    """The least that tells whether an instance has changed."""
+
+    status: str
+    reason: str | None
+    seq: int
+    has_ended: bool
+
+
+def glance(connection: Connection, tenant: str, instance_id: str) -> Glance | None:
+    row = connection.execute(GLANCE, {"tenant": tenant, "id": instance_id}).first()
+    return Glance(status=row[0], reason=row[1], seq=row[2], has_ended=row[3]) if row else None
 
 
 def find(connection: Connection, tenant: str, instance_id: str) -> dict[str, Any] | None:
@@ -72,22 +82,6 @@ def steps(connection: Connection, instance_id: str) -> list[dict[str, Any]]:
 def history(connection: Connection, tenant: str, instance_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
     values = {"tenant": tenant, "id": instance_id, "after": after, "limit": limit}
     return [dict(row) for row in connection.execute(HISTORY, values).mappings()]
-
-
-def listed(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:
-    """Newest first (ids are ordered by time). Only the conditions that are set are in the statement."""
-    conditions = {
-        "status": "status = :status",
-        "workflow_id": "workflow_id = :workflow_id",
-        "business_key": "business_key = :business_key",
-        "before": "id < CAST(:before AS uuid)",
-    }
-    chosen = [sql for name, sql in conditions.items() if getattr(wanted, name) is not None]
-    where = " AND ".join(["tenant = :tenant", *chosen])
-    statement = text(f"SELECT {SUMMARY} FROM instance WHERE {where} ORDER BY id DESC LIMIT :limit")
-    values = {name: getattr(wanted, name) for name in (*conditions, "tenant", "limit")}
-    bound = statement.bindparams(**{name: value for name, value in values.items() if f":{name}" in statement.text})
-    return [dict(row) for row in connection.execute(bound).mappings()]
 
 
 def active_steps(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]]:
@@ -116,7 +110,9 @@ def outputs(connection: Connection, ids: Sequence[str], steps: Sequence[str],
     found: dict[str, dict[str, dict[str, Any]]] = {}
     if not steps and not iterated:
         return found
-    patterns = [name.replace("_", "\\_") + "[%" for name in iterated]  # an id may hold `_`, which LIKE takes for any letter
+    patterns = [
+        name.replace("_", "\\_") + "[%" for name in iterated
+    ]  # an id may hold `_`, which LIKE takes for any letter
     for row in connection.execute(OUTPUTS, {"ids": list(ids), "steps": list(steps), "iterated": patterns}):
         told = {"state": row[2], "output": row[3], "error": row[4], "decision": row[5], "begun": row[6]}
         found.setdefault(row[0].hex, {})[row[1]] = told

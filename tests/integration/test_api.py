@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -13,15 +14,16 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from orchestrator import legs
+from orchestrator import engine, legs
 from orchestrator.api.app import create_app
 from orchestrator.bootstrap import compose
+from orchestrator.changes import Changes
 from orchestrator.errors import SettingsError
 from orchestrator.settings import Settings
 from orchestrator.store import instances
 from orchestrator.system import System
 from orchestrator.tokens import Wait
-from tests import servers
+from tests import flights, servers
 from tests.clock import Clock
 
 pytestmark = pytest.mark.integration
@@ -514,3 +516,112 @@ def test_the_description_can_be_read_without_another_server(api: FlaskClient) ->
 def test_nothing_is_served_while_no_keys_are_known(system: System) -> None:
     with pytest.raises(SettingsError, match="ORCHESTRATOR_JWKS"):
         create_app(replace(system, settings=replace(system.settings, auth="jwt")))
+
+
+# Orders by filter
+
+
+BULK = "/api/workflows/bulk"
+
+
+def test_a_bulk_order_answers_with_what_was_done_and_what_refused(api: FlaskClient, fee: str) -> None:
+    first, second = started(api, fee, fee=1), started(api, fee, fee=2)
+    api.post(f"/api/workflows/{first}/suspend")
+    answer = api.post(BULK, json={"action": "suspend", "filter": {"workflowId": fee}})
+    assert answer.status_code == 200
+    body = answer.get_json()
+    assert (body["matched"], body["done"], body["more"], body["cursor"]) == (2, 1, False, None)
+    assert [one["instanceId"] for one in body["refused"]] == [first]
+    assert [(one["instanceId"], one["status"]) for one in body["items"]] == [
+        (second, "SUSPENDED"),
+        (first, "SUSPENDED"),
+    ]
+
+
+def test_a_bulk_order_may_be_tried_dry_and_bounded(api: FlaskClient, fee: str) -> None:
+    first, second = started(api, fee, fee=1), started(api, fee, fee=2)
+    order = {"action": "cancel", "filter": {"status": "RUNNING", "since": "1h"}, "dryRun": True, "limit": 1}
+    body = api.post(BULK, json=order).get_json()
+    assert (body["matched"], body["done"], body["more"]) == (1, 0, True)
+    following = api.post(BULK, json={**order, "cursor": body["cursor"]}).get_json()
+    assert [one["instanceId"] for one in body["items"] + following["items"]] == [second, first]
+    assert api.get(f"/api/workflows/{first}/status").get_json()["status"] == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"action": "cancel", "filter": {}}, "the filter is empty"),
+        ({"action": "cancel"}, "filter: is missing"),
+        ({"action": "resolve", "filter": {"status": "STUCK"}}, "action"),
+        ({"action": "cancel", "filter": {"state": "STUCK"}}, "unknown here"),
+        ({"action": "cancel", "filter": {"status": "LOST"}}, "must be one of"),
+        ({"action": "cancel", "filter": {"since": "soon"}}, "neither a moment"),
+        ({"action": "cancel", "filter": {"late": True}, "limit": 1001}, "limit"),
+        ({"action": "cancel", "filter": {"late": True}, "cursor": "x"}, "not a cursor"),
+    ],
+)
+def test_a_bulk_order_that_cannot_be_read_is_refused_with_the_mend(
+    api: FlaskClient, body: dict[str, Any], said: str
+) -> None:
+    assert said in problem(api.post(BULK, json=body), 400)["detail"]
+
+
+def test_the_list_takes_the_same_filter(api: FlaskClient, fee: str) -> None:
+    first = started(api, fee, fee=1)
+    assert api.get(f"/api/workflows?since=1h&workflowId={fee}").get_json()["items"][0]["instanceId"] == first
+    for query in ("lane=achSvc", "late=true", "stuck=1", "until=1h", "reason=failed"):
+        assert api.get(f"/api/workflows?{query}").get_json()["items"] == [], query
+    problem(api.get("/api/workflows?since=soon"), 400)
+
+
+# Waiting for a change
+
+
+def test_a_status_may_be_awaited(api: FlaskClient, system: System, fee: str) -> None:
+    instance = started(api, fee, fee=1)
+    with ThreadPoolExecutor(1) as pool:
+        path = f"/api/workflows/{instance}/status?wait=30s"
+        answer = pool.submit(lambda: api.application.test_client().get(path))
+        _watched(system)
+        engine.suspend(system, tenant="local", instance_id=instance)
+        assert answer.result(timeout=15).get_json()["status"] == "SUSPENDED"
+    api.application.extensions["changes"].close()
+
+
+def test_a_number_of_the_history_may_be_awaited_and_may_be_past_already(api: FlaskClient, fee: str) -> None:
+    instance = started(api, fee, fee=1)
+    seen = api.get(f"/api/workflows/{instance}/status").get_json()["history"][-1]["seq"]
+    assert api.get(f"/api/workflows/{instance}/status?wait=30s&since={seen - 1}").status_code == 200
+    assert api.get(f"/api/workflows/{instance}/status?wait=100ms&since={seen}").get_json()["history"][-1]["seq"] == seen
+    api.application.extensions["changes"].close()
+
+
+def test_an_instance_that_has_ended_is_answered_at_once(api: FlaskClient, fee: str) -> None:
+    instance = started(api, fee, fee=1)
+    api.post(f"/api/workflows/{instance}/cancel")
+    assert api.get(f"/api/workflows/{instance}/status?wait=60s").get_json()["status"] == "CANCELLED"
+    api.application.extensions["changes"].close()
+
+
+def test_too_many_who_wait_are_told_to_come_again(api: FlaskClient, system: System, fee: str) -> None:
+    instance = started(api, fee, fee=1)
+    api.application.extensions["changes"] = Changes(system.database, limit=0)
+    answer = api.get(f"/api/workflows/{instance}/status?wait=1s")
+    problem(answer, 503)
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_wait_that_is_no_duration_or_no_instance_is_refused(api: FlaskClient, fee: str) -> None:
+    instance = started(api, fee, fee=1)
+    assert "wait" in problem(api.get(f"/api/workflows/{instance}/status?wait=long"), 400)["detail"]
+    problem(api.get(f"/api/workflows/{NOBODY}/status?wait=1s"), 404)
+    api.application.extensions["changes"].close()
+
+
+def _watched(system: System) -> None:
+    def watched() -> bool:
+        with system.database.transaction() as connection:
+            return bool(connection.exec_driver_sql("SELECT count(*) FROM watching").scalar_one())
+
+    flights.until(watched, "that somebody watches")

@@ -155,3 +155,34 @@ def test_a_web_server_whose_port_is_taken_says_which_and_how_to_mend_it(
 def test_schema_prints_the_one_of_definitions(ask: Ask) -> None:
     schema = json.loads(ask("schema").out)
     assert {"id", "steps"} <= schema["properties"].keys()
+
+
+def test_orders_by_filter_look_first_and_then_do(ask: Ask) -> None:
+    ask("db", "upgrade")
+    first, second = (ask("start", "permit-renewal", PERMIT).out.strip() for _ in range(2))
+    looked = ask("suspend", "--workflow", "permit-renewal", "--since", "1h", "--dry-run")
+    assert (looked.code, looked.err) == (0, "2 would be ordered to suspend\n")
+    assert looked.out.splitlines() == [f"{one} permit-renewal RUNNING" for one in (second, first)]
+    ask("suspend", first)
+    done = ask("suspend", "--workflow", "permit-renewal", "--yes")
+    assert (done.code, done.err) == (1, "suspend: 1 done, 1 refused\n")
+    assert done.out.splitlines()[0] == f"{second} permit-renewal SUSPENDED"
+    assert "cannot be suspended" in done.out.splitlines()[1]
+    told = json.loads(ask("resume", "--status", "suspended", "--limit", "1", "--yes", "--json").out)
+    assert (told["matched"], told["done"], told["more"]) == (1, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("retry",), "say ID, or at least one option"),
+        (("retry", "0" * 32, "--lane", "achSvc"), "say ID, or options"),
+        (("retry", "--lane", "achSvc"), "say --yes, or look first with --dry-run"),
+        (("cancel", "--status", "lost"), "lost is none of RUNNING"),
+        (("list", "--since", "soon"), "neither a moment"),
+    ],
+)
+def test_an_order_that_says_too_little_or_too_much_is_refused(ask: Ask, arguments: Sequence[str], said: str) -> None:
+    answer = ask(*arguments)
+    assert answer.code == 2
+    assert said in answer.err.splitlines()[-1]

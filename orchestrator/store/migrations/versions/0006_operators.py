@@ -14,7 +14,7 @@ STATEMENTS = (
     "CREATE INDEX instance_open ON instance (status) WHERE ended_at IS NULL",
     # lists and orders by lane
     """
-    CREATE INDEX step_by_lane ON step (tenant, split_part(service, '.', 1), instance_id)
+    CREATE INDEX step_by_lane ON step (tenant, service COLLATE "C", instance_id)
       WHERE state IN ('FAILED', 'UNKNOWN', 'STUCK', 'RETRYING', 'WAITING')
     """,
     # purge: whole families, by the end of their first

@@ -1,0 +1,90 @@
+"""Choosing among many instances: the conditions of lists, and of orders by filter. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from orchestrator import durations
+from orchestrator.errors import BadRequest
+from orchestrator.store.boards import IS_LATE, IS_STUCK
+from orchestrator.store.instances import SUMMARY
+
+# The end, or of what has not ended the last transition. What ended before is not asked for its history.
+CHANGED = "coalesce(i.ended_at, (SELECT h.time FROM history h WHERE h.instance_id = i.id AND h.seq = i.history_seq))"
+SINCE = (
+    "coalesce(CAST(:since_at AS timestamptz), (SELECT clock_now()) - make_interval(secs => CAST(:since_ago AS float8)))"
+)
+UNTIL = (
+    "coalesce(CAST(:until_at AS timestamptz), (SELECT clock_now()) - make_interval(secs => CAST(:until_ago AS float8)))"
+)
+
+# Only those that are asked for are in the statement. In brackets: the index that serves them.
+CONDITIONS = {
+    "status": "i.status = :status",  # [instance_by_status]
+    "reason": "i.reason = :reason",
+    "workflow_id": "i.workflow_id = :workflow_id",  # [instance_by_workflow]
+    "business_key": "i.business_key = :business_key",  # [instance_by_business_key]
+    # [step_by_lane] As a range of names in bytes: what row-level security allows an index to be searched by.
+    "lane": """EXISTS (SELECT FROM step s WHERE s.instance_id = i.id AND s.tenant = :tenant
+      AND s.service COLLATE "C" >= :lane || '.' AND s.service COLLATE "C" < :lane || '/'
+      AND s.state IN ('FAILED', 'UNKNOWN', 'STUCK', 'RETRYING', 'WAITING'))""",
+    "since": f"(i.ended_at IS NULL OR i.ended_at >= {SINCE}) AND {CHANGED} >= {SINCE}",  # [instance_ended]
+    "until": f"{CHANGED} < {UNTIL}",
+    "late": f"({IS_LATE})",
+    "stuck": f"({IS_STUCK})",
+    "before": "i.id < CAST(:before AS uuid)",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which instances; none and false: not asked for."""
+
+    tenant: str
+    status: str | None = None
+    reason: str | None = None
+    workflow_id: str | None = None
+    business_key: str | None = None
+    lane: str | None = None  # that one of their steps is on, failed, unknown, stuck, or waiting to go on
+    since: str | None = None  # something has happened to them since: a moment, or a duration ago
+    until: str | None = None  # and nothing since this
+    late: bool = False
+    stuck: bool = False  # something of them needs a person
+    before: str | None = None  # the id that the page before ended with
+    limit: int = 50
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it means every instance of the tenant."""
+        own = ("tenant", "before", "limit")
+        return not any(getattr(self, field.name) for field in fields(self) if field.name not in own)
+
+
+def listed(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:
+    """Newest first (ids are ordered by time). Raises BadRequest for what is no moment."""
+    asked = {name: value for name in CONDITIONS if (value := getattr(wanted, name)) not in (None, False)}
+    where = " AND ".join(["i.tenant = :tenant", *(CONDITIONS[name] for name in asked)])
+    statement = text(f"SELECT {SUMMARY} FROM instance i WHERE {where} ORDER BY id DESC LIMIT :limit")
+    bound: dict[str, Any] = {"tenant": wanted.tenant, "limit": wanted.limit}
+    for name, value in asked.items():
+        bound |= moment(name, value) if name in ("since", "until") else {name: value} if value is not True else {}
+    return [dict(row) for row in connection.execute(statement, bound).mappings()]
+
+
+def moment(name: str, given: str) -> dict[str, datetime | float | None]:
+    """`{name}_at` and `{name}_ago`: one of them has a value. Raises BadRequest."""
+    try:
+        at = datetime.fromisoformat(given)
+        return {f"{name}_at": at if at.tzinfo else at.replace(tzinfo=UTC), f"{name}_ago": None}
+    except ValueError:
+        pass
+    try:
+        return {f"{name}_at": None, f"{name}_ago": durations.seconds(given)}
+    except ValueError:
+        raise BadRequest(
+            f"{name}: {given!r} is neither a moment such as 2026-01-31T08:00:00Z nor a duration such as 2h"
+        ) from None
