@@ -153,7 +153,7 @@ def versions(system: System, *, tenant: str, workflow_id: str) -> list[Shown]:
 
 def inbox(system: System, *, tenant: str, limit: int = 25, cursor: str | None = None) -> Page:
     """What waits for a person, the next deadline first: {instanceId, step, title, workflowId, workflowTitle, businessKey,
-    payload, deadline, left (seconds), escalated, since, then}; `then`: `outlook`."""
+    payload, deadline, left (seconds), escalated, service, since, then}; `then`: `outlook`."""
     offset = _number(cursor) or 0
     with system.database.transaction(tenant) as connection:
         moment = boards.now(connection)
@@ -185,7 +185,7 @@ def _wait(row: Mapping[str, Any], definition: Definition | None, moment: datetim
         "workflowId": row["workflow_id"], "version": row["version"],
         "workflowTitle": (definition.title if definition else None) or plain(row["workflow_id"]),
         "businessKey": row["business_key"], "payload": row["payload"], "deadline": row["due_at"],
-        "left": (row["due_at"] - moment).total_seconds() if row["due_at"] else None, "escalated": row["escalated"],
+        "left": (row["due_at"] - moment).total_seconds() if row["due_at"] else None, "escalated": row["escalated"], "service": row["service"],
         "since": row["started_at"] or row["ready_at"],
         "then": outlook(definition, row["step"], escalated=row["escalated"]),
     }  # fmt: skip

@@ -10,7 +10,7 @@
   let stream = null, asking = false, again = false, later = 0;
 
   // What a visitor has done to an element, by a name that the element of the next page has as well.
-  const name = (e) => [e.tagName, e.id || e.closest("[id]")?.id, e.name, e.type === "checkbox" || e.type === "radio" ||
+  const name = (e) => [e.tagName, e.id || e.parentElement?.id, e.name, e.type === "checkbox" || e.type === "radio" ||
     e.tagName === "BUTTON" ? e.value : "", e.getAttribute("href"), e.getAttribute("aria-label")].join("|");
   const twin = (root, e, called = name(e)) => [...root.querySelectorAll(e.tagName)].find((one) => name(one) === called);
 
