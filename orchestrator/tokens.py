@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from itsdangerous import BadSignature, Signer
 
@@ -37,7 +38,7 @@ class Tokens:
         return Wait(trace=trace, step=step, phase="undo" if phase == "undo" else "do", generation=int(generation))
 
     def url(self, base: str, wait: Wait) -> str:
-        return f"{base}/callbacks/{wait.trace}/{wait.step}?token={self.make(wait)}"
+        return f"{base}/callbacks/{wait.trace}/{quote(wait.step)}?token={self.make(wait)}"
 
     def _signer(self, trace: str, step: str) -> Signer:
         return Signer(self._secret, salt=f"callback:{trace}:{step}")

@@ -1,0 +1,264 @@
+"""Sub-workflows: a child for each generation of its step, undone with its parent, and neither ever forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator import children, engine, sweep
+from orchestrator.errors import Conflict, NotFound
+from tests import flights
+from tests.services import REJECTED, Airport, Answer
+
+pytestmark = [pytest.mark.integration, pytest.mark.rabbitmq]
+
+SITE = """
+id: site
+input: {type: object, required: [plot]}
+steps:
+  - {id: visit, service: keyed.visit, compensate: keyed.unvisit}
+  - {id: report, service: far.report}
+"""
+PERMIT = """
+id: permit
+steps:
+  - {id: pay, service: keyed.pay, compensate: keyed.refund}
+  - {id: inspection, workflow: site, input: {plot: "${payload.plot}"}}
+  - {id: grant, service: keyed.grant, input: "${steps.inspection.result.report}"}
+"""
+
+
+def child_of(airport: Airport, instance: str) -> str:
+    rows = flights.until(
+        lambda: airport.query(
+            "SELECT id FROM instance WHERE parent_id = CAST(:id AS uuid) ORDER BY id DESC", id=instance
+        ),
+        "a child",
+    )
+    found: str = rows[0][0].hex
+    return found
+
+
+def fly(airport: Airport, permit: str = PERMIT, **payload: Any) -> str:
+    airport.define(SITE)
+    return airport.fly(permit, {"plot": "P7", **payload})
+
+
+def test_a_child_runs_with_its_own_payload_and_its_results_come_back(airport: Airport) -> None:
+    airport.service.tell("report", Answer(reply={"result": {"passed": True}}))
+    instance = fly(airport)
+    assert airport.ended(instance)["status"] == "COMPLETED"
+    child = child_of(airport, instance)
+    assert airport.status(child)["payload"] == {"plot": "P7"}
+    assert airport.service.done(child) == ["visit:g1:do", "report:g1:do"]
+    assert airport.service.done(instance) == ["pay:g1:do", "grant:g1:do"]
+    assert airport.service.calls("grant", instance)[0].body["input"] == {"passed": True}
+
+
+def test_when_a_child_fails_it_has_undone_itself_and_its_parent_undoes_the_rest(airport: Airport) -> None:
+    airport.service.tell("report", REJECTED)
+    instance = fly(airport)
+    shown = airport.ended(instance)
+    assert (shown["status"], shown["reason"]) == ("COMPENSATED", "child")
+    child = child_of(airport, instance)
+    assert airport.status(child)["status"] == "COMPENSATED"
+    assert airport.service.done(child) == ["visit:g1:do", "visit:g1:undo"]
+    assert airport.service.done(instance) == ["pay:g1:do", "pay:g1:undo"]
+    error = next(one["error"] for one in shown["steps"] if one["step"] == "inspection")
+    assert "site is COMPENSATED: report: HTTP 422" in error
+
+
+def test_a_completed_child_is_undone_before_what_its_parent_did_before_it(airport: Airport) -> None:
+    airport.service.tell("grant", REJECTED)
+    instance = fly(airport)
+    shown = airport.ended(instance)
+    assert shown["status"] == "COMPENSATED"
+    child = child_of(airport, instance)
+    assert airport.status(child)["status"] == "COMPENSATED"
+    assert [one["step"] for one in shown["compensations"]] == ["inspection", "pay"]
+    effects = [key.split(":", 1)[1] for key in airport.service.effects if key.endswith("undo")]
+    assert effects == ["visit:g1:undo", "pay:g1:undo"]
+
+
+def test_a_cancelled_parent_cancels_its_child_and_waits_for_its_undo(airport: Airport) -> None:
+    held = airport.service.hold("report")
+    instance = fly(airport)
+    child = child_of(airport, instance)
+    airport.step_is(child, "report", "RUNNING")
+    airport.order(engine.cancel, instance)
+    airport.reached(child, "COMPENSATING")
+    assert airport.status(instance)["status"] == "COMPENSATING"
+    assert not airport.service.calls("refund", instance)
+    held.set()
+    assert airport.ended(instance)["status"] == "CANCELLED"
+    assert airport.status(child)["status"] == "CANCELLED"
+    effects = [key.split(":", 1)[1] for key in airport.service.effects if key.endswith("undo")]
+    assert effects == ["visit:g1:undo", "pay:g1:undo"]
+
+
+def test_a_parent_that_tolerates_it_goes_on_after_its_childs_failure(airport: Airport) -> None:
+    airport.service.tell("visit", REJECTED)
+    tolerant = """
+id: tolerant-permit
+steps:
+  - {id: inspection, workflow: site, onError: continue}
+  - {id: note, service: keyed.note, input: "${steps.inspection.status}"}
+"""
+    instance = fly(airport, tolerant)
+    assert airport.ended(instance)["status"] == "COMPLETED"
+    assert airport.service.calls("note", instance)[0].body["input"] == "FAILED"
+
+
+def test_a_child_is_retried_by_its_parent_which_starts_another(airport: Airport) -> None:
+    airport.service.tell("report", REJECTED)
+    instance = fly(airport)
+    airport.ended(instance)
+    first = child_of(airport, instance)
+    with pytest.raises(Conflict, match="retry"):
+        airport.order(engine.retry, first)
+    airport.order(engine.retry, instance)
+    assert airport.ended(instance)["status"] == "COMPLETED"
+    assert child_of(airport, instance) != first
+    assert airport.service.done(instance) == ["pay:g1:do", "pay:g1:undo", "pay:g2:do", "grant:g1:do"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [("nowhere", "there is no workflow 'nowhere'"), ("site", "plot"), ("strange", "run inside itself")],
+)
+def test_a_child_that_cannot_be_had_fails_its_step_and_says_why(airport: Airport, wanted: str, told: str) -> None:
+    airport.define(SITE)
+    airport.define("id: strange\nsteps: [ {id: again, workflow: middle} ]")
+    airport.define("id: middle\nsteps: [ {id: back, workflow: strange} ]") if wanted == "strange" else None
+    instance = airport.fly(f"id: asks-{wanted}\nsteps: [ {{id: sub, workflow: {wanted}, input: {{}}}} ]")
+    shown = airport.ended(instance)
+    assert (shown["status"], shown["reason"]) == ("FAILED", "rejected" if wanted != "strange" else "child")
+    family = airport.query("SELECT error FROM step s JOIN instance i ON i.id = s.instance_id WHERE i.id = CAST(:id AS uuid)"
+                           " OR i.root_id = CAST(:id AS uuid)", id=instance)  # fmt: skip
+    assert any(told in (row[0] or "") for row in family)
+
+
+def test_children_in_a_loop_run_side_by_side_and_come_back_in_order(airport: Airport) -> None:
+    airport.define(SITE)
+    airport.service.always("report", Answer(reply={"result": "seen"}))
+    instance = airport.fly("""
+id: street
+steps:
+  - id: plots
+    forEach: payload.plots
+    as: plot
+    steps: [ {id: inspect, workflow: site, input: {plot: "${plot}"}} ]
+  - {id: sum, service: keyed.sum, input: "${steps.inspect.map(one, one.result.report)}"}
+""", {"plots": ["a", "b", "c"]})  # fmt: skip
+    assert airport.ended(instance)["status"] == "COMPLETED"
+    assert airport.service.calls("sum", instance)[0].body["input"] == ["seen"] * 3
+
+
+def test_a_grandchild_is_undone_through_its_parent(airport: Airport) -> None:
+    airport.define(SITE)
+    airport.define("id: district\nsteps: [ {id: site, workflow: site} ]")
+    airport.service.tell("stamp", REJECTED)
+    instance = airport.fly("id: city\nsteps: [ {id: district, workflow: district}, {id: stamp, service: keyed.stamp} ]",
+                           {"plot": 1})  # fmt: skip
+    assert airport.ended(instance)["status"] == "COMPENSATED"
+    roots = airport.query("SELECT DISTINCT root_id FROM instance WHERE root_id = CAST(:id AS uuid)", id=instance)
+    assert len(roots) == 1
+    family = airport.query("SELECT status FROM instance WHERE root_id = CAST(:id AS uuid)", id=instance)
+    assert [row[0] for row in family] == ["COMPENSATED", "COMPENSATED"]
+
+
+# -- without a worker: every crash between two transactions
+
+
+LONELY = "id: lonely\nsteps: [ {id: sub, workflow: site}, {id: last, service: keyed.last} ]"
+
+
+def started(tower: Airport) -> tuple[str, str]:
+    """A parent whose leg has started the child and then died."""
+    tower.define(SITE)
+    instance = tower.fly(LONELY, {"plot": 1})
+    attempt = tower.claim(instance, "sub")
+    assert attempt is not None
+    child = children.start(tower.system, attempt, "site", {"plot": 1})
+    assert isinstance(child, str)
+    return instance, child
+
+
+def test_an_attempt_that_is_made_again_finds_the_child_that_the_first_has_started(tower: Airport) -> None:
+    instance, child = started(tower)
+    tower.clock.advance(60)
+    sweep.sweep(tower.system)
+    tower.run(instance, "sub")
+    tower.step_is(instance, "sub", "WAITING")
+    assert tower.query("SELECT id FROM instance WHERE parent_id = CAST(:id AS uuid)", id=instance)[0][0].hex == child
+
+
+def test_a_child_that_ends_before_its_parent_has_parked_is_heard(tower: Airport) -> None:
+    instance, child = started(tower)
+    for step in ("visit", "report"):
+        tower.run(child, step)
+    assert children.carry(tower.system) == 1
+    tower.step_is(instance, "sub", "SUCCEEDED")
+    assert children.carry(tower.system) == 0
+
+
+def test_an_end_that_was_told_but_not_noted_is_told_again_without_harm(tower: Airport) -> None:
+    instance, child = started(tower)
+    for step in ("visit", "report"):
+        tower.run(child, step)
+    children.carry(tower.system)
+    tower.query("UPDATE instance SET parent_told = false WHERE id = CAST(:id AS uuid) RETURNING 1", id=child)
+    before = len(tower.status(instance)["history"])
+    assert children.carry(tower.system) == 1
+    assert len(tower.status(instance)["history"]) == before
+
+
+def test_a_parent_that_falls_while_its_leg_is_lost_finds_and_cancels_the_child(tower: Airport) -> None:
+    instance, child = started(tower)
+    tower.clock.advance(60)
+    sweep.sweep(tower.system)
+    assert (tower.step(instance, "sub") or {})["status"] == "RETRYING"
+    tower.order(engine.cancel, instance)
+    assert tower.status(instance)["status"] == "COMPENSATING", "there may be a child"
+    tower.run(instance, "sub")
+    children.carry(tower.system)
+    assert tower.status(child)["status"] == "CANCELLED"
+    children.carry(tower.system)
+    assert tower.status(instance)["status"] == "CANCELLED"
+
+
+def test_a_parent_that_falls_before_its_lost_leg_has_started_a_child_starts_none(tower: Airport) -> None:
+    tower.define(SITE)
+    instance = tower.fly(LONELY, {"plot": 1})
+    tower.claim(instance, "sub")
+    tower.clock.advance(60)
+    sweep.sweep(tower.system)
+    tower.order(engine.cancel, instance)
+    tower.run(instance, "sub")
+    assert tower.status(instance)["status"] == "CANCELLED"
+    assert not tower.query("SELECT 1 FROM instance WHERE parent_id = CAST(:id AS uuid)", id=instance)
+
+
+def test_a_second_order_to_undo_a_child_that_has_been_undone_is_answered_all_the_same(tower: Airport) -> None:
+    instance, child = started(tower)
+    for step in ("visit", "report"):
+        tower.run(child, step)
+    children.carry(tower.system)
+    tower.order(engine.cancel, instance)
+    attempt = tower.claim(instance, "sub", "undo")
+    assert attempt is not None
+    assert children.recall(tower.system, attempt)
+    tower.run(child, "visit", "undo")
+    assert tower.status(child)["status"] == "COMPENSATED"
+    children.carry(tower.system)
+    assert tower.status(instance)["status"] == "CANCELLED"
+
+
+def test_only_a_step_that_awaits_a_decision_can_be_decided(tower: Airport) -> None:
+    instance, _ = started(tower)
+    tower.clock.advance(60)
+    sweep.sweep(tower.system)
+    tower.run(instance, "sub")
+    with pytest.raises(NotFound, match="sub awaits no decision"):
+        tower.decide(instance, "sub", decision="approved")
