@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,10 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, sync_playwright
-
-from tests import servers
-from tests.e2e.test_ui import ARGUMENTS, CHROMIUM
+from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.e2e
 
@@ -142,16 +138,6 @@ def small_sources(folder: Path, index: str) -> Path:
     (folder / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     (sources / "index.md").write_text(index)
     return sources
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        servers.missing(f"no browser: install Debian's chromium ({CHROMIUM})")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
