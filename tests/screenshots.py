@@ -26,13 +26,17 @@ HOUR = 3600.0
 
 @contextmanager
 def _city() -> Iterator[City]:
-    with servers.postgres() as postgres, servers.broker() as broker, tempfile.TemporaryDirectory() as folder:
-        with servers.database(postgres) as template:
-            upgrade(template)
-            name = servers.database_name(template)
-            servers.leave(postgres, name)
-            with city(postgres, name, servers.BrokerPlaces(broker), Path(folder)) as found:
-                yield found
+    with (
+        servers.postgres() as postgres,
+        servers.broker() as broker,
+        servers.database(postgres) as template,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        upgrade(template)
+        name = servers.database_name(template)
+        servers.leave(postgres, name)
+        with city(postgres, name, servers.BrokerPlaces(broker), Path(folder)) as found:
+            yield found
 
 
 def morning(city: City) -> dict[str, str]:

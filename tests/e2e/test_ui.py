@@ -1,214 +1,219 @@
-"""The pages, in a real browser, over the real engine: what people see, do, and can do without seeing."""
+"""Every page, in a real browser, in light and dark: can everybody read it, is it small, is it all from here?"""
 
 from __future__ import annotations
 
-import threading
+import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Response, sync_playwright
-from werkzeug.serving import BaseWSGIServer, make_server
+from playwright.sync_api import Browser, Page, Response
 
-from orchestrator import callbacks, engine, legs, queries
-from orchestrator.api.app import create_app
-from orchestrator.bootstrap import compose
-from orchestrator.settings import Settings
-from orchestrator.store import instances
-from orchestrator.system import System
-from tests import servers
+from orchestrator.errors import Problem
+from orchestrator.store import definitions
+from tests import flights
+from tests.city import City
+from tests.e2e.conftest import opened
 
 pytestmark = pytest.mark.e2e
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 BYTES_A_PAGE = 100_000
-APPROVAL = """\
-id: permit
-title: Permit renewal
-businessKey: payload.permitNo
-steps:
-  - id: zoningApproval
-    title: Zoning approval
-    pause: true
-    timeout: 48h
-    onTimeout: fail
-"""
-TENANT = "local"
+PHONE = {"width": 360, "height": 740}
+PATHS = {
+    "overview": "/ui",
+    "instances": "/ui/instances",
+    "no instances": "/ui/instances?q=nothing",
+    "inbox": "/ui/inbox",
+    "review": "/ui/inbox/{waiting}/zoningApproval",
+    "decided": "/ui/inbox/{done}/zoningApproval",
+    "waiting": "/ui/instances/{waiting}",
+    "done": "/ui/instances/{done}",
+    "undone": "/ui/instances/{undone}",
+    "stuck": "/ui/instances/{stuck}",
+    "uncertain": "/ui/instances/{uncertain}",
+    "lanes": "/ui/lanes",
+    "workflows": "/ui/workflows",
+    "workflow": "/ui/workflows/permit-renewal",
+    "refused workflow": "/ui/workflows/broken",
+    "search": "/ui/where",
+    "several found": "/ui/where?key=STR-",
+    "none found": "/ui/where?key=nothing",
+    "progress": "/ui/where/{waiting}",
+    "finished": "/ui/where/{done}",
+    "callback": "/callbacks/{waiting}/zoningApproval",
+    "decided callback": "/callbacks/{done}/zoningApproval",
+    "no instance": "/ui/instances/00000000000000000000000000000000",
+    "bad filter": "/ui/instances?since=yesterday",
+}
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        servers.missing(f"no browser: install Debian's chromium ({CHROMIUM})")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(params=["light", "dark"])
-def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
-    # The pages must do without script; axe is one, so that it is allowed to run, and nothing of ours is.
-    with browser.new_context(color_scheme=request.param) as context:
-        yield context.new_page()
-
-
-@pytest.fixture
-def system(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[System]:
-    (tmp_path / "services.yaml").write_text("services: {}\n")
-    system = compose(
-        Settings(
-            auth="local",
-            database_url=database_url,
-            broker_url=broker_url,
-            data_dir=str(tmp_path),
-            services_file=str(tmp_path / "services.yaml"),
-            workflows_dir=str(tmp_path),
+def scenes(shared_city: City) -> dict[str, str]:
+    """Instances in every kind of state: name → id."""
+    city = shared_city
+    city.service.reset()
+    city.suspended()
+    with city.airport.system.database.transaction() as connection:
+        problem = Problem(
+            message="unknown key `stepz`", file="broken.yaml", line=2, column=1, hint="did you mean `steps`?"
         )
-    )
-    yield system
-    system.database.close()
+        definitions.refuse(connection, flights.TENANT, "broken", "broken.yaml", [problem])
+    return {
+        "done": city.done(),
+        "undone": city.undone(),
+        "stuck": city.stuck(),
+        "uncertain": city.uncertain(),
+        "waiting": city.waiting(),
+    }
 
 
 @pytest.fixture
-def site(system: System) -> Iterator[str]:
-    """The address of the pages, served by this process."""
-    server: BaseWSGIServer = make_server("127.0.0.1", 0, create_app(system), threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def phone(browser: Browser) -> Iterator[Page]:
+    yield from opened(browser, viewport=PHONE)
 
 
-@pytest.fixture
-def waiting(system: System) -> str:
-    """The id of an instance whose one step waits for a decision."""
-    engine.put_definition(system, tenant=TENANT, workflow_id="permit", text=APPROVAL)
-    instance_id = engine.start(system, tenant=TENANT, workflow_id="permit", payload={"permitNo": "P-1"}).instance_id
-    with system.database.transaction() as connection:
-        row = instances.find(connection, TENANT, instance_id)
-    assert row is not None
-    # What a worker would do when the message comes; run here, so that nothing has to be waited for.
-    legs.run(system, [instance_id], version=row["version_id"].hex, start="zoningApproval", covered=frozenset())
-    assert state(system, instance_id) == "WAITING"
-    return instance_id
+def answers_of(page: Page) -> list[Response]:
+    """All that comes from now on, but for the stream: that has no end."""
+    answers: list[Response] = []
+    page.route("**/ui/events*", lambda route: route.abort())
+    page.on("response", lambda answer: answers.append(answer))  # noqa: PLW0108 - it marks what it is given
+    return answers
 
 
-def state(system: System, instance_id: str) -> str:
-    status: str = queries.status(system, tenant=TENANT, instance_id=instance_id)["status"]
-    return status
+def weight(answers: list[Response]) -> int:
+    return sum(len(answer.body()) for answer in answers)
 
 
 def assert_accessible(page: Page) -> None:
-    found = Axe().run(page)
+    found = Axe().run(page, options={"resultTypes": ["violations"]})
     assert found.violations_count == 0, found.generate_report()
 
 
-def assert_light(page: Page, url: str) -> None:
-    """Opens it: everything that comes with it is small, and comes from here."""
-    answers: list[Response] = []
-    page.on("response", lambda answer: answers.append(answer))  # noqa: PLW0108 - it marks what it is given
-    page.goto(url)
-    assert {answer.url.split("/")[2] for answer in answers} == {url.split("/")[2]}
-    assert sum(len(answer.body()) for answer in answers) < BYTES_A_PAGE
-
-
-def test_the_list_shows_instances_and_leads_to_them(page: Page, site: str, waiting: str) -> None:
-    assert_light(page, f"{site}/ui")
+@pytest.mark.parametrize("name", PATHS)
+def test_axe_finds_nothing_on_any_page(page: Page, town: City, scenes: dict[str, str], name: str) -> None:
+    page.goto(town.site + PATHS[name].format(**scenes))
+    for details in page.locator("main details").all():
+        details.evaluate("details => { details.open = true }")
     assert_accessible(page)
-    row = page.get_by_role("row").filter(has_text="P-1")
-    assert "Waiting" in row.inner_text()
-    row.get_by_role("link").click()
-    assert page.get_by_role("heading", level=1).inner_text() == "Permit renewal"
 
 
-def test_the_list_shows_whole_names_and_all_columns_where_it_is_narrow(page: Page, site: str, waiting: str) -> None:
-    page.set_viewport_size({"width": 900, "height": 800})
-    page.goto(f"{site}/ui")
-    # What is wider scrolls within its region, and the last column is not seen.
-    assert page.get_by_role("region").evaluate("region => region.scrollWidth <= region.clientWidth")
-    step = page.get_by_role("cell", name="zoningApproval")
-    lines = "cell => { const text = document.createRange(); text.selectNodeContents(cell); return text.getClientRects().length }"
-    assert step.evaluate(lines) == 1
-
-
-def test_the_list_can_be_filtered(page: Page, site: str, waiting: str) -> None:
-    page.goto(f"{site}/ui")
-    page.get_by_label("Business key").fill("P-2")
-    page.get_by_role("button", name="Filter").click()
-    assert "No instance matches" in page.get_by_role("main").inner_text()
-    page.get_by_label("Business key").fill("P-1")
-    page.get_by_label("State").select_option("Waiting")
-    page.get_by_role("button", name="Filter").click()
-    assert page.get_by_role("row").filter(has_text="P-1").count() == 1
-
-
-def test_a_waiting_step_is_approved_with_its_form(page: Page, site: str, waiting: str, system: System) -> None:
-    assert_light(page, f"{site}/ui/instances/{waiting}")
-    assert_accessible(page)
-    page.get_by_label("Comment").fill("Plans are in order")
-    page.get_by_role("button", name="Approve").click()
-    assert page.get_by_role("status").inner_text() == "The decision for “Zoning approval” is recorded: approved."
-    assert_accessible(page)
-    assert state(system, waiting) == "COMPLETED"
-    page.reload()
-    assert "Plans are in order" in page.get_by_role("region", name="Steps").inner_text()
-    assert page.get_by_role("button", name="Approve").count() == 0
-
-
-def test_a_decision_made_meanwhile_is_shown_to_who_comes_second(
-    page: Page, site: str, waiting: str, system: System
+@pytest.mark.parametrize("name", PATHS)
+def test_a_page_is_small_all_from_here_and_fits_a_phone(
+    phone: Page, town: City, scenes: dict[str, str], name: str
 ) -> None:
-    page.goto(f"{site}/ui/instances/{waiting}")
-    callbacks.decide(system, trace=waiting, step="zoningApproval", token=None, tenant=TENANT, decision="approved")
-    page.get_by_role("button", name="Reject").click()
-    assert "approved" in page.get_by_role("main").inner_text()
-    assert_accessible(page)
+    answers = answers_of(phone)
+    phone.goto(town.site + PATHS[name].format(**scenes))
+    assert {answer.url.split("/")[2] for answer in answers} == {town.site.split("/")[2]}
+    assert weight(answers) < BYTES_A_PAGE
+    assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
-def test_a_callback_page_decides_only_when_its_button_is_pressed(
-    page: Page, site: str, waiting: str, system: System
+def test_a_full_list_of_instances_is_small_enough(desk: Page, town: City, scenes: dict[str, str]) -> None:
+    for number in range(60):
+        town.airport.start("business-licence", {"permitNo": f"BL-2027-{number:04}", "trade": "Florist"})
+    answers = answers_of(desk)
+    desk.goto(f"{town.site}/ui/instances")
+    assert desk.locator("tbody tr").count() == 50
+    assert weight(answers) < BYTES_A_PAGE
+    desk.get_by_role("link", name="Next page").click()
+    assert desk.locator("tbody tr").count() > 10
+    desk.get_by_role("link", name="First page").click()
+    assert desk.locator("tbody tr").count() == 50
+
+
+def test_the_script_is_small(town: City) -> None:
+    with urllib.request.urlopen(f"{town.site}/ui/static/live.js") as answer:
+        assert len(answer.read()) < 5000
+
+
+def test_everything_can_be_reached_by_keyboard(desk: Page, town: City, scenes: dict[str, str]) -> None:
+    desk.goto(f"{town.site}/ui/instances/{scenes['waiting']}")
+    desk.keyboard.press("Tab")
+    assert desk.evaluate("document.activeElement.textContent") == "Skip to the content"
+    desk.keyboard.press("Enter")
+    assert desk.evaluate("document.activeElement.id") == "main"
+    reached = set()
+    for _ in range(60):
+        desk.keyboard.press("Tab")
+        reached.add(desk.evaluate("document.activeElement.textContent.trim().split('\\n')[0].trim()"))
+    assert {"Approve “Zoning approval”", "Reject “Zoning approval”", "Suspend", "Cancel…"} <= reached
+
+
+def test_a_step_of_the_picture_leads_to_its_row(desk: Page, town: City, scenes: dict[str, str]) -> None:
+    desk.goto(f"{town.site}/ui/instances/{scenes['stuck']}")
+    desk.locator(".picture a[href='#step-chargeFee']").click()
+    assert desk.locator("tr:target").inner_text().startswith("Charge the fee")
+
+
+def test_counts_of_the_overview_lead_to_what_they_count(desk: Page, town: City, scenes: dict[str, str]) -> None:
+    for tile in ("Stuck", "Suspended", "Waiting"):
+        desk.goto(f"{town.site}/ui")
+        link = desk.locator(".tiles a").filter(has_text=tile)
+        count = int(link.locator(".count").inner_text())
+        link.click()
+        assert count > 0
+        assert desk.locator("tbody tr").count() == min(count, 50)
+
+
+def test_filters_narrow_the_list(desk: Page, town: City, scenes: dict[str, str]) -> None:
+    def rows() -> int:
+        return desk.locator("tbody tr").count()
+
+    desk.goto(f"{town.site}/ui/instances")
+    desk.get_by_label("State").select_option("Stuck: needs a person")
+    desk.get_by_label("Workflow").select_option("Street closure")
+    desk.get_by_role("button", name="Filter").click()
+    assert rows() == 1
+    for query in (f"q={scenes['done']}", "key=STR-2026-0377", "lane=registerSvc", "q=0377&since=2h"):
+        desk.goto(f"{town.site}/ui/instances?{query}")
+        assert rows() == 1, query
+    desk.goto(f"{town.site}/ui/instances?q=100%25")  # a character that means something to LIKE
+    assert rows() == 0
+
+
+@pytest.mark.parametrize(
+    "query", ["status=NOVEL", "since=yesterday", "version=x", "cursor=x", "status=%00", "q=%F0%9F%92%A9", "version=-1"]
+)
+def test_a_filter_that_means_nothing_is_no_servers_fault(town: City, query: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{town.site}/ui/instances?{query}") as answer:
+            status = answer.status
+    except urllib.error.HTTPError as refused:
+        status = refused.code
+    assert status in (200, 400)
+
+
+def test_pages_run_no_script_but_ours_and_keep_callback_links_to_themselves(
+    desk: Page, town: City, scenes: dict[str, str]
 ) -> None:
-    page.goto(f"{site}/callbacks/{waiting}/zoningApproval")
-    assert_accessible(page)
-    assert state(system, waiting) == "WAITING"
-    page.get_by_role("button", name="Approve").click()
-    assert "Decided: approved" in page.get_by_role("status").inner_text()
-
-
-def test_everything_can_be_reached_by_keyboard(page: Page, site: str, waiting: str) -> None:
-    page.goto(f"{site}/ui/instances/{waiting}")
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
-    page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "main"
-
-
-def test_what_is_not_there_is_said_on_a_page(page: Page, site: str) -> None:
-    answer = page.goto(f"{site}/ui/instances/{'0' * 32}")
+    answer = desk.goto(f"{town.site}/callbacks/{scenes['waiting']}/zoningApproval")
     assert answer is not None
-    assert answer.status == 404
-    assert page.get_by_role("heading", level=1).inner_text() == "Not found"
-    assert_accessible(page)
-
-
-def test_pages_run_no_script_and_keep_callback_links_to_themselves(page: Page, site: str, waiting: str) -> None:
-    answer = page.goto(f"{site}/ui/instances/{waiting}")
-    assert answer is not None
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert page.locator("script").count() == 0
+    sources: list[Any] = desk.eval_on_selector_all("script", "all => all.map(one => one.getAttribute('src'))")
+    assert all(source and source.startswith("/ui/static/") for source in sources)
+    assert desk.locator("[style], style").count() == 0
+
+
+def test_a_callback_page_decides_only_when_its_button_is_pressed(desk: Page, town: City) -> None:
+    instance = town.waiting("STR-2026-0999")
+    token = town.service.came("approve")[-1].body["callbackUrl"].partition("token=")[2]
+    desk.goto(f"{town.site}/callbacks/{instance}/zoningApproval?token={token}")
+    assert flights.status(town.airport.system, instance)["status"] == "WAITING"
+    desk.get_by_role("button", name="Approve").click()
+    assert "Decided: approved" in desk.get_by_role("main").inner_text()
+    assert town.airport.ended(instance)["status"] == "COMPLETED"
+
+
+def test_a_program_that_asks_for_what_is_not_there_gets_a_problem_document(town: City) -> None:
+    asked = urllib.request.Request(f"{town.site}/ui/instances/{'0' * 32}", headers={"Accept": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(asked)
+    with refused.value as answer:
+        assert json.load(answer)["status"] == 404
