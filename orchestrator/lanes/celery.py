@@ -107,5 +107,8 @@ def _answer(app: Celery, task: str, call: Call) -> Signature:
 
 
 def token_of(callback_url: str | None) -> str | None:
-    """The callback token in a callback URL."""
-    return next(iter(parse_qs(urlsplit(callback_url or "").query).get("token", [])), None)
+    """The callback token in a callback URL; none where there is none, or no URL."""
+    try:
+        return next(iter(parse_qs(urlsplit(callback_url or "").query).get("token", [])), None)
+    except ValueError:
+        return None

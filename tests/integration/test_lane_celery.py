@@ -192,11 +192,10 @@ def sent(system: System) -> list[Any]:
 def test_a_repeat_has_the_same_task_id_and_the_same_body(system: System, kind: Idempotency) -> None:
     declare(system)
     lane = replace(REPORTS, idempotency=kind)
-    for attempt in (1, 2):
-        reply = system.caller.call(lane, replace(CALL, attempt=attempt))
-        assert (reply.outcome, reply.later) == ("done", True)
+    replies = [system.caller.call(lane, replace(CALL, attempt=attempt)) for attempt in (1, 2)]
+    assert [(one.outcome, one.later) for one in replies] == [("done", True)] * 2
     first, second = sent(system)
-    assert first.headers["id"] == second.headers["id"] == reply.output["taskId"]
+    assert first.headers["id"] == second.headers["id"] == replies[0].output["taskId"]
     assert bytes_of(first) == bytes_of(second)
     assert [one.headers["X-Attempt"] for one in (first, second)] == ["1", "2"]
 
