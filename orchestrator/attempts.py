@@ -64,7 +64,7 @@ def claim(instance: Instance, step: str, phase: Phase, *, worker: str, lease: fl
     started = row.started_at or instance.now
     over = later(instance.now, limit)
     row = instance.move(
-        row, "claim", worker=worker, attempt=row.attempt + 1, tries=row.tries + 1, started_at=started, alone=alone,
+        row, "look" if row.begun else "claim", worker=worker, attempt=row.attempt + 1, tries=row.tries + 1, started_at=started, alone=alone,
         lease_until=min(later(instance.now, lease), over), limit_until=over, due_at=None,
         budget_until=row.budget_until or _budget(instance, row),
     )  # fmt: skip

@@ -61,7 +61,7 @@ def _let_go(instance: Instance, row: Row) -> bool:
 
 
 def sleep(instance: Instance, row: Row, until: datetime) -> None:
-    instance.move(row, "park", due_at=until)
+    instance.move(row, "sleep", due_at=until, output={"until": until.isoformat()})
     if instance.is_falling:
         compensation.end(instance, instance.row(row.step) or row)
         compensation.drain(instance)

@@ -62,14 +62,13 @@ def _bear(system: System, connection: Connection, attempt: Attempt, workflow: st
     )  # fmt: skip
 
 
-def recall(system: System, attempt: Attempt) -> bool:
-    """Have the child of a step undone. False: there is none."""
+def recall(system: System, attempt: Attempt) -> str | None:
+    """Have the child of a step undone: its id. None: there is none."""
     with system.database.transaction() as connection:
         child = family.child(connection, attempt.instance, attempt.step)
-    if child is None:
-        return False
-    transitions.transition(system.database, system.plans, [child], kinship.recall, worker=system.worker)
-    return True
+    if child is not None:
+        transitions.transition(system.database, system.plans, [child], kinship.recall, worker=system.worker)
+    return child
 
 
 def carry(system: System) -> int:

@@ -65,6 +65,8 @@ class Ends:
 class AwaitsChild:
     """A child is under way, to do something or to be undone."""
 
+    id: str
+
 
 @dataclass(frozen=True, kw_only=True)
 class NoChild:
@@ -108,9 +110,10 @@ def _moment(step: WaitStep, attempt: Attempt, context: dict[str, Any]) -> dateti
 
 def _child(system: System, step: WorkflowStep, attempt: Attempt, context: dict[str, Any]) -> Control:
     if attempt.phase == "undo":
-        return AwaitsChild() if children.recall(system, attempt) else NoChild()
+        recalled = children.recall(system, attempt)
+        return AwaitsChild(id=recalled) if recalled else NoChild()
     payload = expression.render(step.input, context) if step.input else context["payload"]
     child = children.start(system, attempt, step.workflow, payload)
     if isinstance(child, Refused):
         return child
-    return AwaitsChild() if child is not None else NoChild()
+    return AwaitsChild(id=child) if child is not None else NoChild()

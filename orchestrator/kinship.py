@@ -27,10 +27,10 @@ class End:
     error: str | None
 
 
-def await_child(instance: Instance, row: Row) -> None:
+def await_child(instance: Instance, row: Row, child: str) -> None:
     """The child has been started, or told to undo what it did. When the instance is falling, it is awaited all the same:
     what it did has to be undone before what was done before it."""
-    instance.move(row, "park")
+    instance.move(row, "delegate", output={"instanceId": child})
 
 
 def do_without(instance: Instance, row: Row) -> None:

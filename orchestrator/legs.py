@@ -308,8 +308,8 @@ def _conclude_control(instance: Instance, row: Row, result: Control) -> None:
             blocks.sleep(instance, row, until)
         case Ends():
             blocks.finish(instance, row)
-        case AwaitsChild():
-            kinship.await_child(instance, row)
+        case AwaitsChild(id=child):
+            kinship.await_child(instance, row, child)
         case NoChild():
             kinship.do_without(instance, row)
         case Refused(error=error):

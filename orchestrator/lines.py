@@ -11,13 +11,13 @@ from orchestrator import states
 STEP = {
     "claim": "START{again}", "open": "START", "reopen": "START", "succeed": "DONE", "resolve": "DONE",
     "fail": "FAIL {error}", "reject": "FAIL {error}", "retry": "RETRY {error}", "lose": "RETRY {error}",
-    "skip": "SKIP{why}", "park": "WAIT {url}",
+    "skip": "SKIP{why}", "park": "WAIT {url}", "sleep": "WAIT until {until}", "delegate": "WAIT {child}", "elapse": "DONE",
     "escalate": "ESCALATE {service}", "doubt": "UNKNOWN {error}", "stick": "STUCK its compensation failed",
 }  # fmt: skip
 COMPENSATION = {
     "claim": "COMPENSATE {service}", "attest": "COMPENSATED {service}", "succeed": "COMPENSATED {service}", "resolve": "COMPENSATED {service}",
     "fail": "FAIL {service}: {error}", "reject": "FAIL {service}: {error}", "retry": "RETRY {service}: {error}",
-    "lose": "RETRY {service}: {error}", "doubt": "UNKNOWN {service}: {error}", "park": "WAIT {url}",
+    "lose": "RETRY {service}: {error}", "doubt": "UNKNOWN {service}: {error}", "park": "WAIT {url}", "delegate": "WAIT {child}",
 }  # fmt: skip
 
 
@@ -35,11 +35,18 @@ def line(entry: Mapping[str, Any], callback_url: str | None = None) -> str | Non
     said = form.format(
         again="" if entry["attempt"] == 1 else f" attempt {entry['attempt']}",
         error=entry["error"] or entry["reason"] or "",
-        service=entry["service"],
+        service=entry["service"] or "its sub-workflow",
+        until=_told(entry, "until"),
+        child=f"sub-workflow {_told(entry, 'instanceId')}",
         url=callback_url or "",
         why="" if entry["reason"] == "condition" else f" {entry['reason']}",
     )
     return f"{entry['step']} {said}".rstrip()
+
+
+def _told(entry: Mapping[str, Any], name: str) -> str:
+    told = entry.get("output", entry.get("result"))
+    return str(told.get(name, "")) if isinstance(told, dict) else ""
 
 
 def _is_told_already(entry: Mapping[str, Any]) -> bool:

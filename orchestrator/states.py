@@ -46,10 +46,13 @@ STEP = {
     for row in (
         _step("ready", "unborn", READY, "its predecessor has ended"),
         _step("claim", "READY RETRYING", RUNNING, "a leg has taken it, under a lease"),
+        _step("look", "READY RETRYING", RUNNING, "a leg has taken a loop whose condition has to be looked at"),
         _step("open", "unborn RUNNING", RUNNING, "a block has opened what is inside it"),
         _step("check", "RUNNING", READY, "a round of a `repeat` is over: its condition has to be looked at"),
         _step("release", "RUNNING", READY, "handed back before anything was sent"),
         _step("park", "RUNNING UNKNOWN", WAITING, "the answer or the decision comes by callback"),
+        _step("sleep", "RUNNING", WAITING, "it waits for a moment"),
+        _step("delegate", "RUNNING", WAITING, "its sub-workflow is under way"),
         _step("succeed", "RUNNING", SUCCEEDED, "the service has done it"),
         _step(
             "resolve", "READY RUNNING RETRYING WAITING UNKNOWN", SUCCEEDED, "a callback, a deadline or a person decided"
