@@ -94,7 +94,8 @@ def _target(reading: Reading, written: WrittenStep, service: Operation | None, p
     lane = reading.lanes.get(service.lane) if service else None
     if lane and lane.backup:
         return reading.operation(lane.backup, written.id, (*path, "service"))
-    if "to" not in (reading.composed.data_at((*path, "escalate")) or {}):
+    given = reading.composed.data_at((*path, "escalate"))
+    if given is None or (isinstance(given, dict) and "to" not in given):  # of any other its shape has been reported
         whose = f"lane `{service.lane}` has no `backup`" if service else "the step has no lane"
         reading.report(
             (*path, "onTimeout"),

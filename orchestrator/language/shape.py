@@ -61,8 +61,12 @@ def read(
     try:
         return model.model_validate(given), problems
     except ValidationError as error:
-        found = [detail for detail in error.errors() if not (detail["type"] == "missing" and detail["loc"] in empty)]
-        problems += [_problem(model, detail, path, composed) for detail in found]
+        found = error.errors()
+    problems += [
+        _problem(model, detail, path, composed)
+        for detail in found
+        if not (detail["type"] == "missing" and detail["loc"] in empty)  # that it is empty has been said
+    ]
     bad = {str(detail["loc"][0]) for detail in found if detail["loc"]}
     rest = {key: value for key, value in given.items() if key not in bad}
     return model.model_validate({**stand_in, **rest}), problems

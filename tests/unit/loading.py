@@ -41,3 +41,11 @@ def problems(text: str, **options: Any) -> tuple[Problem, ...]:
 def problem(text: str, **options: Any) -> Problem:
     (only,) = problems(text, **options)
     return only
+
+
+def found_in(text: str) -> tuple[Problem, ...]:
+    try:
+        load(text, lanes=LANES)
+    except Invalid as error:
+        return error.problems
+    return ()

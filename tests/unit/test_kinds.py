@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from copy import deepcopy
+from random import Random
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orchestrator.definition import (
     CONCURRENCY,
@@ -20,8 +26,9 @@ from orchestrator.definition import (
     WaitStep,
     WorkflowStep,
 )
-from orchestrator.loader import cycles
-from tests.unit.loading import problem, read, steps
+from orchestrator.language.steps import WRITTEN_KEYS
+from orchestrator.loader import cycles, read_document
+from tests.unit.loading import EDITORS, found_in, problem, problems, read, steps
 
 EVERY_KIND = """\
 id: benefit
@@ -281,3 +288,54 @@ def test_a_call_inside_blocks_counts() -> None:
 
 def test_workflows_that_share_a_sub_workflow_make_no_cycle() -> None:
     assert cycles([calling("a", "b", "c"), calling("b", "d"), calling("c", "d"), calling("d", "e", "e")]) == []
+
+
+# --- texts that are nearly right ---------------------------------------------------------------------
+
+LIMP = """\
+id: limp
+steps:
+  - {id: a, service: fileSvc, retry: {max: 1}, compensate: {service: achSvc.refund, input: "${steps.a.result}"}}
+  - {id: b, pause: true, timeout: 1h, onTimeout: escalate, escalate: {to: fileSvc.b, timeout: 1h, onTimeout: skip}}
+"""
+VALUES = (
+    None, True, False, 0, 5, 1001, 1.5, "", "x", "doc", "payload.ok", "24h", "continue", "steps.store.result", "fileSvc.y",
+    [], {}, [{"id": "q", "service": "fileSvc"}], {"until": "payload.ok", "max": 2}, {"l": [{"id": "q", "wait": "1h"}]},
+    [{"otherwise": True, "steps": [{"id": "q", "end": "done"}]}],
+)  # fmt: skip
+
+
+def parts(data: Any) -> Iterator[Any]:
+    """Every mapping and every list inside."""
+    if isinstance(data, dict | list):
+        yield data
+        for inner in data.values() if isinstance(data, dict) else data:
+            yield from parts(inner)
+
+
+def spoil(data: Any, random: Random) -> None:
+    """Take something out, put something in, or put something in the place of something else."""
+    part = random.choice(list(parts(data)))
+    keys = list(part) if isinstance(part, dict) else list(range(len(part)))
+    if isinstance(part, dict) and random.random() < 0.4:
+        part[random.choice(sorted(WRITTEN_KEYS))] = deepcopy(random.choice(VALUES))
+    elif keys and random.random() < 0.5:
+        del part[random.choice(keys)]
+    elif keys:
+        part[random.choice(keys)] = deepcopy(random.choice(VALUES))
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.sampled_from([EVERY_KIND, LIMP]), st.randoms(use_true_random=False), st.integers(1, 3))
+def test_a_text_that_is_nearly_right_is_read_or_told_where_it_is_wrong(text: str, random: Random, times: int) -> None:
+    data = read_document(text).data
+    for _ in range(times):
+        spoil(data, random)
+    found = found_in(json.dumps(data))
+    assert all(one.line and one.column for one in found)
+    assert found or EDITORS.is_valid(data)
+
+
+def test_of_a_step_whose_every_key_is_wrong_each_is_told() -> None:
+    text = "id: x\nsteps:\n  - id: 1\n    escalate: 5\n    repeat: {max: x}\n    onError: no way\n    switch: 3\n    as: 9\n"
+    assert {one.line for one in problems(text)} == {3, 4, 5, 6, 7, 8}

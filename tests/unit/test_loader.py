@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from orchestrator.definition import BranchesStep, Operation, Retry, ServiceStep, TimeoutAction, walk
-from orchestrator.errors import Invalid, Problem
+from orchestrator.errors import Invalid
 from orchestrator.lanes import registry
 from orchestrator.loader import load, read_document
-from tests.unit.loading import EDITORS, LANES, problem, problems, read, steps
+from tests.unit.loading import EDITORS, found_in, problem, problems, read, steps
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted(path for path in (ROOT / "workflows").iterdir() if path.suffix in (".yaml", ".json"))
@@ -422,14 +422,6 @@ ANY = st.recursive(
     max_leaves=15,
 )
 STEP = st.dictionaries(WORDS, ANY, max_size=6)
-
-
-def found_in(text: str) -> tuple[Problem, ...]:
-    try:
-        load(text, lanes=LANES)
-    except Invalid as error:
-        return error.problems
-    return ()
 
 
 @settings(deadline=None)
