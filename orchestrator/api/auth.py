@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 from urllib.parse import SplitResult, urlsplit
 
 from flask import Request, current_app, g, request
@@ -137,7 +137,7 @@ def caller(scope: str) -> Principal:
     return found
 
 
-def decider(token: str | None) -> dict[str, str | None]:
+def decider(token: str | None) -> dict[str, Any]:
     """The arguments `token`, `tenant` and `by` of callbacks.decide: a callback token stands for itself."""
     if token is not None:
         return {"token": token, "tenant": None, "by": None}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 import orchestrator
@@ -142,3 +144,33 @@ def test_the_worker_runs_what_was_started_once_it_is_committed(worker: System, s
     many = orchestrator.start_many("visit", [{"number": number} for number in range(2, 6)], session=session)
     session.commit()
     assert {flights.ended(worker, instance)["status"] for instance in (one, *many)} == {"COMPLETED"}
+
+
+@pytest.fixture
+def clerk(system: System, session: Session) -> Iterator[Session]:
+    """A caller with a login of its own, which may act for tenants and owns nothing."""
+    url = make_url(sqlalchemy_url(system.settings.database_url or ""))
+    name = f"clerk_{secrets.token_hex(6)}"
+    with system.database.transaction() as connection:
+        connection.execute(text(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'"))
+        connection.execute(text(f"GRANT orchestrator_tenant TO {name}"))
+    engine = create_engine(url.set(username=name, password="secret"))
+    with Session(engine) as own:
+        yield own
+    engine.dispose()
+    with system.database.transaction() as connection:
+        connection.execute(text(f"DROP ROLE {name}"))
+
+
+def test_a_callers_own_role_starts_for_the_tenant_that_it_names_to_postgres(system: System, clerk: Session) -> None:
+    clerk.execute(text("SELECT set_config('orchestrator.tenant', 'local', true)"))
+    started = orchestrator.start("visit", {"number": 1}, session=clerk)
+    clerk.commit()
+    assert flights.status(system, started.instance_id)["status"] == "RUNNING"
+
+
+@pytest.mark.parametrize("named", ["", "city-b"])
+def test_a_callers_own_role_reaches_no_other_tenant(clerk: Session, named: str) -> None:
+    clerk.execute(text("SELECT set_config('orchestrator.tenant', :named, true)"), {"named": named})
+    with pytest.raises(NotFound):
+        orchestrator.start("visit", {"number": 1}, session=clerk, tenant="local")

@@ -100,6 +100,17 @@ def test_a_step_that_has_just_become_ready_waits_for_nobody_yet(ask: Ask) -> Non
     assert [line for line in bad(ask("doctor")) if line.startswith("queues")] == []
 
 
+def test_it_tells_whether_postgres_keeps_tenants_apart(ask: Ask, database_url: str) -> None:
+    assert of(ask("doctor"), "tenants") == [
+        "ok       tenants: row-level security keeps them apart; servers act as orchestrator_tenant"
+    ]
+    with psycopg.connect(database_url) as connection:
+        connection.execute("ALTER TABLE step NO FORCE ROW LEVEL SECURITY")
+    assert bad(ask("doctor")) == [
+        "tenants: Postgres does not keep them apart: step has no policy; run `orchestrator db upgrade`"
+    ]
+
+
 def test_tables_that_are_old_or_missing_are_told_once(
     ask: Ask, postgres_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

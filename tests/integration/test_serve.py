@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from orchestrator.api.serve import options, run
@@ -73,6 +74,13 @@ def test_the_server_answers_until_it_is_told_to_stop(server: tuple[subprocess.Po
 def test_wrong_settings_stop_it_before_anything_is_bound() -> None:
     with pytest.raises(SettingsError, match="ORCHESTRATOR_JWKS"):
         run(Settings(auth="jwt"))
+
+
+def test_it_does_not_serve_several_tenants_where_postgres_would_mix_them(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("CREATE TABLE loose (tenant text NOT NULL)")
+    with pytest.raises(SettingsError, match="loose has no policy; run `orchestrator db upgrade`"):
+        run(Settings(auth="jwt", jwt_secret="x" * 32, database_url=database_url))
 
 
 def test_it_binds_what_the_settings_say_and_opens_no_control_socket() -> None:
