@@ -298,7 +298,7 @@ steps:
   - {id: a, service: fileSvc, retry: {max: 1}, compensate: {service: achSvc.refund, input: "${steps.a.result}"}}
   - {id: b, pause: true, timeout: 1h, onTimeout: escalate, escalate: {to: fileSvc.b, timeout: 1h, onTimeout: skip}}
 """
-VALUES = (
+VALUES: tuple[Any, ...] = (
     None, True, False, 0, 5, 1001, 1.5, "", "x", "doc", "payload.ok", "24h", "continue", "steps.store.result", "fileSvc.y",
     [], {}, [{"id": "q", "service": "fileSvc"}], {"until": "payload.ok", "max": 2}, {"l": [{"id": "q", "wait": "1h"}]},
     [{"otherwise": True, "steps": [{"id": "q", "end": "done"}]}],
