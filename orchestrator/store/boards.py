@@ -42,7 +42,7 @@ CONDITIONS = {
     "status": "i.status = :status",
     "workflow_id": "i.workflow_id = :workflow_id",
     "business_key": "i.business_key = :business_key",
-    "lane": "i.ended_at IS NULL AND EXISTS (SELECT FROM step s WHERE s.instance_id = i.id AND s.service LIKE :lane || '.%'"
+    "lane": "i.ended_at IS NULL AND EXISTS (SELECT FROM step s WHERE s.instance_id = i.id AND split_part(s.service, '.', 1) = :lane"
     " AND s.state IN ('READY', 'RUNNING', 'RETRYING', 'WAITING', 'UNKNOWN', 'STUCK'))",
     "since": "i.started_at >= (SELECT clock_now()) - make_interval(secs => :since)",
     "late": f"({IS_LATE})",

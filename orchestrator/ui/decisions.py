@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import render_template, request, url_for
 from werkzeug.wrappers import Response
 
@@ -15,7 +13,6 @@ from orchestrator.ui.blueprint import back, routes
 from orchestrator.ui.flash import Told, leads_to
 
 PAGE = 25  # waits
-SAID = {"approved": "approved", "rejected": "rejected"}
 
 
 @routes.get("/ui/inbox")
@@ -46,7 +43,7 @@ def decide(instance_id: str, step: str) -> Response:
     given = decider(None)
     to = back(url_for("ui.wait", instance_id=instance_id, step=step))
     try:
-        made = callbacks.decide(system(), trace=instance_id, step=step, **given, **_answer())
+        made = _decide(instance_id, step, given)
     except (Conflict, Gone, NotFound) as lost:
         return leads_to(to, Told(text=_winner(str(given["tenant"]), instance_id, step, lost), mood="bad"))
     again = "was already " if made.repeated else "is "
@@ -84,11 +81,14 @@ def decide_callback(trace: str, step: str) -> Response:
     token = request.form.get("token")
     to = url_for("ui.callback", trace=trace, step=step, token=token)
     try:
-        made = callbacks.decide(system(), trace=trace, step=step, **decider(token), **_answer())
+        made = _decide(trace, step, decider(token))
     except (Conflict, Gone) as lost:
         return leads_to(to, Told(text=f"Your decision came too late: {lost}.", mood="bad"))
     return leads_to(to, Told(text=f"Recorded: {made.decision}."))
 
 
-def _answer() -> dict[str, Any]:
-    return {"decision": request.form.get("decision"), "comment": request.form.get("comment", "").strip() or None}
+def _decide(trace: str, step: str, who: dict[str, str | None]) -> callbacks.Decided:
+    return callbacks.decide(
+        system(), trace=trace, step=step, token=who["token"], tenant=who["tenant"], by=who["by"],
+        decision=request.form.get("decision"), comment=request.form.get("comment", "").strip() or None,
+    )  # fmt: skip

@@ -9,22 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from threading import Lock
 
-from flask import Response, current_app, request
+from flask import Response, request
 
 from orchestrator import queries
 from orchestrator.api.auth import caller
-from orchestrator.api.context import system
-from orchestrator.changes import Changes, Subscription
+from orchestrator.api.context import changes
+from orchestrator.changes import Subscription
 from orchestrator.ui.blueprint import routes
 
 LIFETIME = 300.0  # seconds; the browser then connects again
 HEARTBEAT = 15.0  # seconds of silence, after which a line shows whether anybody still listens
 AGAIN = 2000  # milliseconds before the browser connects again
 QUIET = {True: 0.25, False: 1.5}  # seconds between two events: of one instance, and of a list
-
-making = Lock()
 
 
 @routes.get("/ui/events")
@@ -33,7 +30,7 @@ def events() -> Response:
     asked = request.args.get("instance")
     trace = queries.trace_of(asked) if asked else None
     held = ExitStack()
-    subscription = held.enter_context(_changes().subscribe(tenant, trace))
+    subscription = held.enter_context(changes().subscribe(tenant, trace))
     response = Response(told(subscription, quiet=QUIET[trace is not None]), content_type="text/event-stream")
     response.headers["X-Accel-Buffering"] = "no"  # a proxy that collects a page before it passes it on
     response.call_on_close(held.close)  # also of a stream that was never begun
@@ -50,12 +47,3 @@ def told(subscription: Subscription, *, quiet: float) -> Iterator[str]:
             time.sleep(quiet)  # what happens meanwhile is one event, not many
         else:
             yield ": nothing new\n\n"
-
-
-def _changes() -> Changes:
-    """This process's own; made with the first stream, and so after a fork."""
-    with making:
-        if "changes" not in current_app.extensions:
-            current_app.extensions["changes"] = Changes(system().database, stopping=system().stopping)
-    found: Changes = current_app.extensions["changes"]
-    return found

@@ -46,7 +46,8 @@ def instance(instance_id: str) -> str:
         picture=picture.of_instance(whole["definition"], whole["steps"]),
         bars=timeline.bars(whole["history"], now=whole["now"]),
         decisions=[one for one in whole["steps"] if awaits_decision(one, whole)],
-        callbacks=[one for one in whole["steps"] if one.get("callbackUrl")],
+        callbacks=[one for one in whole["steps"] if awaits_callback(one, whole)],
+        anchors=anchors(whole["steps"]),
         unsettled=list(unsettled(whole)),
         orders=words.possible_orders(whole),
         outlook=boards.outlook,
@@ -56,6 +57,20 @@ def instance(instance_id: str) -> str:
 def awaits_decision(step: dict[str, Any], whole: dict[str, Any]) -> bool:
     """A step that waits for a service, for a time, or for a sub-workflow is no person's to decide."""
     return step["status"] == states.WAITING and boards.awaits_a_person(whole["definition"], step["step"])
+
+
+def awaits_callback(step: dict[str, Any], whole: dict[str, Any]) -> bool:
+    """A timer and a sub-workflow wait too, and nobody calls them back."""
+    calls = whole["definition"] is None or boards.service(whole["definition"], step["step"]) is not None
+    return calls and bool(step.get("callbackUrl"))
+
+
+def anchors(steps: list[dict[str, Any]]) -> dict[str, str]:
+    """Step name → the id of its row: what the picture links to is the first of the iterations."""
+    first: dict[str, str] = {}
+    for one in steps:
+        first.setdefault(boards.base(one["step"]), one["step"])
+    return {name: step for step, name in first.items()}
 
 
 def unsettled(whole: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from flask import render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from orchestrator import boards, engine
+from orchestrator import boards
 from orchestrator.api.auth import caller
 from orchestrator.api.context import system
 from orchestrator.errors import BadRequest, Conflict, NotFound
+from orchestrator.orders import ORDERS
 from orchestrator.queries import trace_of
 from orchestrator.ui.blueprint import back, routes
 from orchestrator.ui.flash import Told, leads_to
 
 MOST = 200  # instances in one order
 REFUSALS = 5  # that are told one by one
-ORDERS: dict[str, Callable[..., str]] = {
-    "retry": engine.retry, "suspend": engine.suspend, "resume": engine.resume, "cancel": engine.cancel,
-}  # fmt: skip
 DONE = {"retry": "being tried again", "suspend": "suspended", "resume": "resumed", "cancel": "cancelled"}
 
 

@@ -1,0 +1,204 @@
+"""What the pages read and send that needs no browser: streams, messages, and the boards' answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from orchestrator import boards
+from orchestrator.api.app import create_app
+from orchestrator.changes import Changes
+from orchestrator.errors import BadRequest
+from orchestrator.ui import events, flash
+from tests import flights
+from tests.services import LATER as ANSWERS_LATER
+from tests.services import Airport
+
+ASK = """\
+id: ask
+title: Ask somebody
+businessKey: payload.no
+steps:
+  - {id: ask, title: May it be, pause: true, timeout: 48h, onTimeout: {decide: approved}}
+"""
+LATER = """\
+id: later
+steps:
+  - {id: call, service: keyed.call}
+"""
+SIGNED = {"Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.fixture
+def app(tower: Airport) -> Flask:
+    return create_app(tower.system)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+class Told:
+    """A subscription that was told what is scripted."""
+
+    def __init__(self, *answers: bool) -> None:
+        self._answers, self.closed = list(answers), False
+
+    def wait(self, _: float) -> bool:
+        answer = self._answers.pop(0)
+        self.closed = not self._answers
+        return answer
+
+
+def test_a_stream_tells_of_changes_and_shows_in_silence_that_it_lives() -> None:
+    lines = list(events.told(Told(True, False, True), quiet=0))  # type: ignore[arg-type]
+    assert [line.split("\n")[0] for line in lines[1:]] == ["data: changed", ": nothing new", "data: changed"]
+    assert lines[0].startswith("retry: ")
+
+
+def test_a_stream_ends_after_its_lifetime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "LIFETIME", 0.0)
+    assert len(list(events.told(Told(True), quiet=0))) == 1  # type: ignore[arg-type]
+
+
+def test_more_streams_than_there_are_threads_for_are_refused(app: Flask, tower: Airport) -> None:
+    app.extensions["changes"] = Changes(tower.system.database, limit=1)
+    first = app.test_client().get("/ui/events", buffered=False)
+    assert first.content_type.startswith("text/event-stream")
+    second = app.test_client().get("/ui/events")
+    assert (second.status_code, "Retry-After" in second.headers) == (503, True)
+    first.close()
+    third = app.test_client().get("/ui/events", buffered=False)
+    assert third.status_code == 200
+    third.close()
+    app.extensions["changes"].close()
+
+
+def test_a_stream_of_what_is_no_instance_is_refused(client: FlaskClient) -> None:
+    assert client.get("/ui/events?instance=nobody").status_code == 404
+
+
+def waits(tower: Airport, text: str = ASK, **payload: Any) -> str:
+    instance = tower.start(tower.define(text), payload or {"no": "A-1"})
+    tower.run(instance, "ask")
+    return instance
+
+
+def test_a_message_is_told_once_and_not_to_the_script(client: FlaskClient, tower: Airport) -> None:
+    instance = waits(tower)
+    sent = client.post(f"/ui/instances/{instance}/suspend", headers=SIGNED)
+    assert sent.status_code == 303
+    page = f"/ui/instances/{instance}"
+    assert b"no further step begins" not in client.get(page, headers={"X-Live": "1"}).data
+    assert b"no further step begins" in client.get(page).data
+    assert b"no further step begins" not in client.get(page).data
+
+
+def test_a_message_that_nobody_here_has_signed_is_not_told(client: FlaskClient, tower: Airport) -> None:
+    client.set_cookie(flash.COOKIE, '{"text": "Send us money", "mood": "good"}')
+    answer = client.get("/ui")
+    assert answer.status_code == 200
+    assert b"money" not in answer.data
+
+
+@pytest.mark.parametrize(
+    "back", ["https://other.test/", "//other.test/ui", "/\\other.test", "javascript:alert(1)", "/uiX"]
+)
+def test_a_form_leads_back_to_pages_of_ours_only(client: FlaskClient, tower: Airport, back: str) -> None:
+    sent = client.post("/ui/orders", data={"order": "cancel", "back": back}, headers=SIGNED)
+    assert sent.headers["Location"] == "/ui/instances"
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://other.test"}, {"Origin": "null"}]
+)
+def test_another_sites_form_is_refused(client: FlaskClient, tower: Airport, headers: dict[str, str]) -> None:
+    instance = waits(tower)
+    assert client.post(f"/ui/instances/{instance}/suspend", headers=headers).status_code == 403
+    assert tower.status(instance)["status"] == "WAITING"
+    assert client.post("/ui/orders/confirmed", headers=headers).status_code == 403
+
+
+def test_the_inbox_holds_what_waits_for_a_person_and_nothing_else(tower: Airport) -> None:
+    tower.service.tell("call", ANSWERS_LATER)
+    service = tower.fly(LATER)
+    tower.run(service, "call")
+    assert tower.status(service)["status"] == "WAITING"
+    instance = waits(tower)
+    items = boards.inbox(tower.system, tenant=flights.TENANT).items
+    assert [(one["instanceId"], one["title"], one["businessKey"]) for one in items] == [(instance, "May it be", "A-1")]
+    assert items[0]["then"] == {"kind": "decide", "decision": "approved"}
+    assert 172_000 < items[0]["left"] <= 172_800
+
+
+def test_the_inbox_is_paged_by_the_next_deadline(tower: Airport) -> None:
+    later = waits(tower, ASK.replace("48h", "72h").replace("id: ask\n", "id: ask-later\n"))
+    sooner = waits(tower)
+    first = boards.inbox(tower.system, tenant=flights.TENANT, limit=1)
+    rest = boards.inbox(tower.system, tenant=flights.TENANT, limit=1, cursor=first.cursor)
+    assert [one["instanceId"] for one in (*first.items, *rest.items)] == [sooner, later]
+    assert rest.cursor is None
+
+
+def test_another_tenant_sees_nothing_of_it(tower: Airport) -> None:
+    waits(tower)
+    assert boards.inbox(tower.system, tenant="other").items == []
+    assert boards.overview(tower.system, tenant="other")["counts"] == {}
+    assert boards.listed(tower.system, boards.search("other", {})).items == []
+    assert not any(one["counts"] for one in boards.lanes(tower.system, tenant="other"))
+
+
+def test_what_is_ready_and_not_taken_for_a_minute_is_late(tower: Airport) -> None:
+    instance = tower.fly(LATER)
+    assert boards.overview(tower.system, tenant=flights.TENANT)["late"] == 0
+    tower.clock.advance(61)
+    late = boards.listed(tower.system, boards.search(flights.TENANT, {"late": "1"})).items
+    assert [one["instanceId"] for one in late] == [instance]
+    assert boards.overview(tower.system, tenant=flights.TENANT)["late"] == 1
+
+
+def test_words_of_a_search_are_no_pattern(tower: Airport) -> None:
+    waits(tower, no="100%_a")
+    waits(tower, no="100xya")
+    found = boards.listed(tower.system, boards.search(flights.TENANT, {"q": "%_A"})).items
+    assert [one["businessKey"] for one in found] == ["100%_a"]
+
+
+def test_a_filter_that_cannot_be_read_says_how(tower: Airport) -> None:
+    for asked in ({"since": "yesterday"}, {"status": "NOVEL"}, {"cursor": "x"}, {"version": "one"}):
+        with pytest.raises(BadRequest):
+            boards.search(flights.TENANT, asked)
+
+
+LOOP = """\
+id: rooms
+steps:
+  - id: each
+    title: Every room
+    forEach: payload.rooms
+    as: room
+    steps:
+      - {id: inspect, title: Inspect a room, pause: true}
+"""
+
+
+def test_a_wait_inside_a_loop_is_decided_by_the_name_of_its_iteration(client: FlaskClient, tower: Airport) -> None:
+    instance = tower.start(tower.define(LOOP), {"rooms": ["kitchen", "hall"]})
+    tower.run(instance, "each")
+    for number in range(2):
+        tower.run(instance, f"inspect[{number}]")
+    items = boards.inbox(tower.system, tenant=flights.TENANT).items
+    assert [one["title"] for one in items] == ["Inspect a room (1)", "Inspect a room (2)"]
+    page = client.get(f"/ui/instances/{instance}").data.decode()
+    assert 'id="step-inspect"' in page  # where the picture leads to
+    assert client.get(f"/ui/inbox/{instance}/inspect[1]").status_code == 200
+    sent = client.post(f"/ui/inbox/{instance}/inspect[1]", data={"decision": "approved"}, headers=SIGNED)
+    assert sent.status_code == 303
+    found = tower.step(instance, "inspect[1]")
+    assert found is not None
+    assert (found["status"], found["decidedBy"]) == ("SUCCEEDED", "local")
+    assert b"Every room" in client.get(f"/ui/where/{instance}").data
