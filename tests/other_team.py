@@ -16,9 +16,10 @@ from typing import Any
 from celery import Celery, Task
 
 QUEUE = "reports"
-FOLDER, FORWARD = "OTHER_TEAM_FOLDER", "OTHER_TEAM_FORWARDS"
+FOLDER, FORWARD, SERIALIZER = "OTHER_TEAM_FOLDER", "OTHER_TEAM_FORWARDS", "OTHER_TEAM_SERIALIZER"
 app = Celery("other_team", broker=os.environ.get("OTHER_TEAM_BROKER"), set_as_current=False)
-app.conf.update(task_default_queue=QUEUE, broker_connection_retry_on_startup=True, worker_enable_remote_control=False)
+app.conf.update(task_default_queue=QUEUE, broker_connection_retry_on_startup=True, worker_enable_remote_control=False,
+                task_serializer=os.environ.get(SERIALIZER, "json"), accept_content=["json", "pickle"])  # fmt: skip
 
 
 def note(entry: dict[str, Any]) -> None:
@@ -64,6 +65,13 @@ def persevere(self: Task, **call: Any) -> str:
     return "at last"
 
 
+@app.task(name="reports.die")  # type: ignore[untyped-decorator]
+def die(**call: Any) -> None:
+    """In a process of the prefork pool."""
+    note({"task": "die", "call": call})
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 if os.environ.get(FORWARD):
 
     @app.task(name="orchestrator.failed")  # type: ignore[untyped-decorator]
@@ -74,9 +82,9 @@ if os.environ.get(FORWARD):
 
 
 @contextmanager
-def process(broker_url: str, folder: Path, **changed: str) -> Iterator[subprocess.Popen[bytes]]:
+def process(broker_url: str, folder: Path, pool: str = "threads", **changed: str) -> Iterator[subprocess.Popen[bytes]]:
     """A worker of it, that may be killed."""
-    argv = [sys.executable, "-m", "celery", "-A", "tests.other_team", "worker", "-P", "threads", "-c", "2", "-l", "WARNING",
+    argv = [sys.executable, "-m", "celery", "-A", "tests.other_team", "worker", "-P", pool, "-c", "2", "-l", "WARNING",
             "--without-gossip", "--without-mingle", "--without-heartbeat"]  # fmt: skip
     given = {"PYTHONWARNINGS": "ignore", "OTHER_TEAM_BROKER": broker_url, FOLDER: str(folder)}
     running = subprocess.Popen(argv, env={**os.environ, **given, **changed})

@@ -90,6 +90,22 @@ def test_a_task_that_raises_fails_the_step_and_what_it_may_have_done_is_undone(w
     assert [one["task"] for one in other_team.effects(team)] == ["explode", "retract"]
 
 
+def test_a_task_whose_process_was_killed_is_undone_as_if_done(worker: System, broker_url: str, tmp_path: Path) -> None:
+    declare(worker)
+    with other_team.process(broker_url, tmp_path, pool="prefork"):
+        instance = fly(worker, "reports.die", ", compensate: reports.retract")
+        assert flights.ended(worker, instance)["status"] == "COMPENSATED"
+    assert [one["task"] for one in other_team.effects(tmp_path)] == ["die", "retract"]
+
+
+def test_an_app_that_pickles_answers_all_the_same(worker: System, broker_url: str, tmp_path: Path) -> None:
+    declare(worker)
+    with other_team.process(broker_url, tmp_path, **{other_team.SERIALIZER: "pickle"}):
+        done, failed = fly(worker, "reports.write"), fly(worker, "reports.explode")
+        assert flights.ended(worker, done)["status"] == "COMPLETED"
+        assert flights.ended(worker, failed)["status"] == "FAILED"
+
+
 def test_an_app_that_has_the_errback_sends_on_what_the_error_says(
     worker: System, broker_url: str, tmp_path: Path
 ) -> None:
