@@ -17,6 +17,31 @@ SWEEP_QUEUE = "sweep"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rate:
+    """So many calls in a time; a tenth of them may come at once."""
+
+    count: int
+    period: float  # seconds
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two calls."""
+        return self.period / self.count
+
+    @property
+    def burst(self) -> int:
+        return max(1, self.count // 10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breaker:
+    """After so many failures in a row nothing is sent for a while."""
+
+    failures: int = 10
+    pause: float = 30.0  # seconds; doubled with every probe that fails
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lane:
     name: str
     transport: Transport
@@ -31,6 +56,9 @@ class Lane:
     operation: str | None = None  # what a bare `service: lane` calls; none: the step's id
     backup: str | None = None  # "lane.operation" to escalate to when a step names nobody
     queue: str = DEFAULT_QUEUE  # of our workers
+    concurrency: int | None = None  # calls in flight at once, of all workers together
+    rate: Rate | None = None
+    breaker: Breaker | None = None  # none: there is none
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,9 @@ services:
     operation: charge            # what a bare `service: achSvc` calls; without it: the step's id
     backup: achSvc.review        # whom a step escalates to that names nobody
     queue: payments              # the workers' queue that serves this lane; celery: the queue of the other app
+    concurrency: 50              # calls in flight at once, of all workers together; local and http
+    rate: 100/s                  # calls that are begun
+    breaker: {failures: 10, pause: 30s}  # http: this is the default; `none`
   reports: {transport: celery, queue: reports, task: "reports.{operation}", idempotency: none}
   sendEmail: {transport: event, topic: "email.{operation}"}
 ```
@@ -30,8 +33,8 @@ from urllib.parse import urlsplit
 
 from orchestrator import durations
 from orchestrator.errors import Invalid, Problem
-from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE, Lane
-from orchestrator.lanes import body, local
+from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE, Breaker, Lane
+from orchestrator.lanes import body, limits, local
 from orchestrator.lanes.exchanges import LANDED_EVENTS_QUEUE, LANDED_QUEUE
 from orchestrator.language.text import Composed, compose
 
@@ -41,7 +44,6 @@ QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 TEMPLATE = re.compile(r"(?:[A-Za-z0-9_.-]|\{operation\})+")  # of a task's or a topic's name
 LONGEST_NAME = 200  # bytes; AMQP's routing keys have at most 255
-LATER_KEYS = ("concurrency", "rate")
 OUR_QUEUES = frozenset({DEFAULT_QUEUE, SWEEP_QUEUE, LANDED_QUEUE, LANDED_EVENTS_QUEUE})
 
 Value = Callable[[Any], Any]  # raises ValueError saying what was expected
@@ -123,7 +125,7 @@ class _Reading:
             if key in fields
         }
         self._check_idempotency(path, given)
-        return {"transport": transport, **values}
+        return {"transport": transport, **DEFAULTS.get(transport, {}), **values}
 
     def _bad_transport(self, path: tuple[str, ...], transport: Any) -> None:
         if transport is None:
@@ -134,10 +136,8 @@ class _Reading:
     def _unknown(self, path: tuple[str, ...], given: set[str], known: Iterable[str]) -> None:
         known = tuple(known)
         for key in sorted(given - set(known)):
-            if key in LATER_KEYS:
-                self.problem((*path, key), f"`{key}` is not available in this version", "take it out", at_key=True)
-            else:
-                self.problem((*path, key), f"unknown key `{key}`", _near(key, known), at_key=True)
+            hint = NOT_HERE.get(key) or _near(key, known)
+            self.problem((*path, key), f"unknown key `{key}`", hint, at_key=True)
 
     def _missing(self, path: tuple[str, ...], name: str, given: dict[str, Any]) -> None:
         transport = given["transport"]
@@ -282,10 +282,12 @@ COMMON: dict[str, Value] = {
     "operation": _text_like(OPERATION_NAME, "an operation name"),
     "backup": _backup,
     "queue": _text_like(QUEUE_NAME, "a queue name"),
+    "rate": limits.rate,
+    "breaker": limits.breaker,
 }
 TRANSPORTS: dict[str, dict[str, Value]] = {
-    "local": {"module": _module},
-    "http": {"url": _url},
+    "local": {"module": _module, "concurrency": limits.concurrency},
+    "http": {"url": _url, "concurrency": limits.concurrency},
     "celery": {"task": _template("reports.{operation}")},
     "event": {"topic": _template("email.{operation}")},
 }
@@ -299,5 +301,7 @@ REQUIRED: dict[str, dict[str, str | None]] = {
     "event": {"topic": 'topic: "email.{operation}"'},
 }
 HARMFUL = {"http": "HTTP", "celery": "Celery"}  # nobody can know what a repeat does there: the lane has to say
+DEFAULTS: dict[str, dict[str, Any]] = {"http": {"breaker": Breaker()}}
+NOT_HERE = {"concurrency": "local and http lanes have it; elsewhere a call is over as soon as it is sent: set a `rate`"}
 FIELD_NAMES = {"keyTtl": "key_ttl"}
 OWN_FIELD_NAMES = {"celery": {"queue": "task_queue"}}

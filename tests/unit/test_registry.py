@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import Invalid
-from orchestrator.lane import Call, Lane
+from orchestrator.lane import Breaker, Call, Lane, Rate
 from orchestrator.lanes import registry
 from orchestrator.lanes.caller import Caller
 
@@ -35,6 +35,32 @@ def problems(folder: Path, text: str) -> list[str]:
         registry.load(path)
     assert all(problem.file == str(path) for problem in caught.value.problems)
     return [str(problem).removeprefix(f"{path}:") for problem in caught.value.problems]
+
+
+def limits(folder: Path, lane: str) -> tuple[int | None, Rate | None, Breaker | None]:
+    found = registry.load(written(folder, f"services: {{x: {lane}}}"))["x"]
+    return found.concurrency, found.rate, found.breaker
+
+
+HTTP = "transport: http, url: 'http://x', idempotency: key"
+
+
+@pytest.mark.parametrize(
+    ("lane", "expected"),
+    [
+        (f"{{{HTTP}}}", (None, None, Breaker(failures=10, pause=30.0))),
+        (f"{{{HTTP}, breaker: none}}", (None, None, None)),
+        (f"{{{HTTP}, breaker: {{pause: 2m}}}}", (None, None, Breaker(failures=10, pause=120.0))),
+        (f"{{{HTTP}, concurrency: 50, rate: 100/s}}", (50, Rate(count=100, period=1.0), Breaker())),
+        ("{transport: local, module: tasks.file_svc}", (None, None, None)),
+        ("{transport: local, module: tasks.file_svc, breaker: {failures: 3}}", (None, None, Breaker(failures=3))),
+        ("{transport: event, topic: t, rate: 30/m}", (None, Rate(count=30, period=60.0), None)),
+    ],
+)
+def test_limits_are_read_and_http_lanes_have_a_breaker_unless_it_is_off(
+    tmp_path: Path, lane: str, expected: tuple[object, ...]
+) -> None:
+    assert limits(tmp_path, lane) == expected
 
 
 def test_every_key_of_an_http_lane_is_read(tmp_path: Path) -> None:
@@ -66,6 +92,7 @@ def test_every_key_of_an_http_lane_is_read(tmp_path: Path) -> None:
             operation="charge",
             backup="achSvc.review",
             queue="payments",
+            breaker=Breaker(),
         )
     }
 
@@ -180,10 +207,15 @@ def test_all_problems_are_listed_with_their_places(tmp_path: Path) -> None:
         ("{transport: [local]}", "unknown transport"),
         ("{transport: local}", "needs a `module`"),
         ("{transport: local, module: tasks.file_svc, url: 'http://x'}", "unknown key `url`"),
-        (
-            "{transport: local, module: tasks.file_svc, concurrency: 50}",
-            "`concurrency` is not available in this version",
-        ),
+        ("{transport: local, module: tasks.file_svc, concurrency: 0}", "`concurrency`: 0 is not a number of calls"),
+        ("{transport: local, module: tasks.file_svc, concurrency: true}", "`concurrency`: True is not a number"),
+        ("{transport: event, topic: t, concurrency: 5}", "a call is over as soon as it is sent: set a `rate`"),
+        ("{transport: local, module: tasks.file_svc, rate: 100}", "`rate`: 100 is not a rate such as 100/s"),
+        ("{transport: local, module: tasks.file_svc, rate: 5/d}", "`rate`: '5/d' is not a rate"),
+        ("{transport: local, module: tasks.file_svc, breaker: always}", "is neither `none` nor a mapping"),
+        ("{transport: local, module: tasks.file_svc, breaker: {pauses: 3s}}", "is neither `none` nor a mapping"),
+        ("{transport: local, module: tasks.file_svc, breaker: {failures: none}}", "'none' is not `failures`: a number"),
+        ("{transport: local, module: tasks.file_svc, breaker: {pause: soon}}", "'soon' is not a duration"),
         ("{transport: local, module: tasks.file_svc, idempotency: query}", "a local lane cannot be asked for a key"),
         ("{transport: local, module: tasks.file_svc, idempotency: safe, keyTtl: 1h}", "goes with `idempotency: key`"),
         ("{transport: local, module: .file_svc}", "is not the full name of a Python module"),
