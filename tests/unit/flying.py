@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from orchestrator.definition import (
     ServiceStep,
     Step,
 )
-from orchestrator.instance import Instance
+from orchestrator.instance import Instance, Partial
 from orchestrator.lane import Lane, Reply
 from orchestrator.plan import Plan
 from orchestrator.rows import Entry, Header, Row
@@ -82,6 +83,11 @@ def reply(outcome: Any, **rest: Any) -> Reply:
     return Reply(outcome=outcome, **rest)
 
 
+def _is_left_out(row: Row) -> bool:
+    """By the statement READ_NARROW of `store/transitions`."""
+    return row.step.endswith("]") and row.state in (states.SUCCEEDED, states.SKIPPED, states.FAILED)
+
+
 @dataclass
 class Flight:
     """An instance and its history in memory: `apply` does what `store/transitions` does around a verb."""
@@ -102,14 +108,27 @@ class Flight:
 
     def apply(self, verb: Callable[[Instance], T], *, covered: frozenset[str] = frozenset()) -> T:
         """Nothing is kept when the verb raises; what is never loaded is forgotten, as the store does."""
-        instance = Instance(self.header, self.rows.values(), self.plan, self.now, covered=covered, worker="w1")
-        result = verb(instance)
+        instance, result = self._work(verb, covered)
         instance.settle()
         forgotten: dict[str, Any] = {**dict.fromkeys(WRITE_ONLY), "clears": False}
         self.rows = {row.key: replace(row, **forgotten) for row in instance.rows()}
         self.history += instance.entries
         self.header = replace(instance.header, history_seq=self.header.history_seq + len(instance.entries))
         return result
+
+    def _work(self, verb: Callable[[Instance], T], covered: frozenset[str]) -> tuple[Instance, T]:
+        """As a leg does: first without the iterations that have ended, and with them only when the verb asks for them.
+        Both have to come to the same."""
+        whole = Instance(self.header, self.rows.values(), self.plan, self.now, covered=covered, worker="w1")
+        result = verb(whole)
+        if self.header.outcome is None and self.header.life == 1:
+            live = [row for row in self.rows.values() if not _is_left_out(row)]
+            narrow = Instance(self.header, live, self.plan, self.now, covered=covered, worker="w1", is_whole=False)
+            with suppress(Partial):
+                assert verb(narrow) == result
+                assert list(narrow.changed()) == list(whole.changed())
+                assert (narrow.entries, narrow.header) == (whole.entries, whole.header)
+        return whole, result
 
     # -- looking
 

@@ -14,23 +14,45 @@ from typing import TypeVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator import approvals, attempts, calls, compensation, control, escalation, flow, legs, operators, states
+from orchestrator import (
+    approvals,
+    attempts,
+    calls,
+    compensation,
+    control,
+    escalation,
+    flow,
+    kinship,
+    legs,
+    operators,
+    states,
+)
 from orchestrator.approvals import Answer
 from orchestrator.attempts import Attempt
 from orchestrator.calls import Result
+from orchestrator.clock import later
 from orchestrator.definition import (
+    Block,
     BranchesStep,
+    Case,
     Compensation,
     Decision,
     Definition,
+    EndStep,
     Escalation,
+    ForEachStep,
+    RepeatStep,
     Retry,
     ServiceStep,
     Step,
+    SwitchStep,
     TimeoutAction,
+    WaitStep,
+    WorkflowStep,
 )
 from orchestrator.errors import Conflict
 from orchestrator.instance import Instance
+from orchestrator.iterations import id_of, named, numbers_of
 from orchestrator.lane import Reply
 from orchestrator.operators import Verdict
 from orchestrator.plan import Plan
@@ -66,8 +88,40 @@ def services(draw: st.DrawFn, name: str) -> ServiceStep:
         compensation=Compensation(operation=operation(f"{undo}.{name}")) if undo else None,
         retry=Retry(max=draw(st.integers(0, 2))), timeout=timeout, on_timeout=action,
         escalation=backup if action.kind == "escalate" else None, pause=pause,
-        on_reject=draw(st.sampled_from(("fail", "continue"))),
+        on_reject=draw(st.sampled_from(("fail", "continue"))), on_error=draw(st.sampled_from(("fail", "fail", "continue"))),
     )  # fmt: skip
+
+
+@st.composite
+def leaves(draw: st.DrawFn, name: str) -> Step:
+    """A step with nothing inside it; most call a service."""
+    kind = draw(st.sampled_from((*["service"] * 12, "wait", "wait", "workflow", "workflow", "end", "fail")))
+    when = draw(st.sampled_from((None, TRUE)))
+    if kind == "wait":
+        return WaitStep(id=name, seconds=100.0, when=when)
+    if kind == "workflow":
+        return WorkflowStep(id=name, workflow="child", when=when, on_error=draw(st.sampled_from(("fail", "continue"))))
+    if kind in ("end", "fail"):
+        return EndStep(id=name, kind="end" if kind == "end" else "fail", reason="enough", when=TRUE)
+    return draw(services(name))
+
+
+@st.composite
+def blocks(draw: st.DrawFn, name: str, depth: int) -> Step:
+    kind = draw(st.sampled_from(("branches", "branches", "switch", "forEach", "repeat")))
+    when = draw(st.sampled_from((None, TRUE)))
+    if kind == "forEach":
+        return ForEachStep(id=name, items=TRUE, concurrency=draw(st.integers(1, 3)), when=when,
+                           steps=draw(sequences(f"{name}i", depth - 1)))  # fmt: skip
+    if kind == "repeat":
+        return RepeatStep(id=name, until=TRUE, max=draw(st.integers(1, 3)), when=when,
+                          on_error=draw(st.sampled_from(("fail", "continue"))),
+                          steps=draw(sequences(f"{name}r", depth - 1)))  # fmt: skip
+    inside = [draw(sequences(f"{name}{branch}", depth - 1)) for branch in range(draw(st.integers(2, 3)))]
+    if kind == "switch":
+        return SwitchStep(id=name, cases=tuple(Case(steps=steps, when=TRUE) for steps in inside), when=when)
+    written = draw(st.booleans())
+    return block(name, *inside, written=written, when=when if written else None)
 
 
 @st.composite
@@ -76,13 +130,9 @@ def sequences(draw: st.DrawFn, prefix: str, depth: int) -> tuple[Step, ...]:
     for at in range(draw(st.integers(1, 3 if depth else 2))):
         name = f"{prefix}{'abc'[at]}"
         if depth and draw(st.booleans()):
-            branches = [draw(sequences(f"{name}{branch}", depth - 1)) for branch in range(draw(st.integers(2, 3)))]
-            written = draw(st.booleans())
-            steps.append(
-                block(name, *branches, written=written, when=draw(st.sampled_from((None, TRUE))) if written else None)
-            )
+            steps.append(draw(blocks(name, depth)))
         else:
-            steps.append(draw(services(name)))
+            steps.append(draw(leaves(name)))
     return tuple(steps)
 
 
@@ -103,6 +153,7 @@ class Laws:
     seen: int = 0
     life: int = 1
     is_falling: bool = False
+    is_ending: bool = False  # an `end` was reached: nothing begins any more, and nothing is undone
     state: dict[tuple[str | None, Phase | None], str] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)  # number of the entry with which a step ended
     undone: list[int] = field(default_factory=list)  # those numbers, in the order of this life's undoing
@@ -126,6 +177,7 @@ class Laws:
         assert entry.status == states.INSTANCE[entry.verb].target
         if entry.verb == "restart":
             self.life, self.is_falling, self.undone = self.life + 1, False, []
+            assert not self.is_ending, "what has completed is over"
         elif entry.verb == "fall":
             assert not self.is_falling, "an instance falls once a life"
             self.is_falling = True
@@ -135,20 +187,28 @@ class Laws:
         key = entry.step, entry.phase
         assert states.target(entry.verb, self.state.get(key, "")) == entry.status
         if entry.verb == "claim":
-            assert (entry.phase == "undo") == self.is_falling, "a falling instance is only undone"
+            assert self._may_claim(entry), "a falling instance is only undone"
         if (entry.phase == "do" and entry.verb in ("ready", "renew", "reopen")) or self._is_opened_at_once(entry):
             self._may_begin(entry.step)
         self._count(entry)
         self.state[key] = entry.status
+        step = self.plan.place(entry.step).step
+        self.is_ending |= isinstance(step, EndStep) and step.kind == "end" and entry.verb == "succeed"
         if entry.phase == "do" and entry.status in (states.SUCCEEDED, states.FAILED, states.SKIPPED):
             self.ended[entry.step] = entry.seq
+
+    def _may_claim(self, entry: Entry) -> bool:
+        """A lost leg may have started a child: it is looked for even when the instance falls."""
+        looks_for_child = isinstance(self.plan.place(entry.step or "").step, WorkflowStep) and (entry.attempt or 0) > 1
+        return (entry.phase == "undo") == self.is_falling or looks_for_child
 
     def _is_opened_at_once(self, entry: Entry) -> bool:
         return entry.verb == "open" and self.state.get((entry.step, "do")) is None
 
     def _count(self, entry: Entry) -> None:
         """Each step begins, ends well and is undone once a life: so is each join passed."""
-        group = {"ready": "begin", "renew": "begin", "succeed": "end", "resolve": "end", "skip": "end"}.get(entry.verb)
+        group = {"ready": "begin", "renew": "begin", "succeed": "end", "resolve": "end", "skip": "end",
+                 "elapse": "end"}.get(entry.verb)  # fmt: skip
         if entry.phase == "undo":
             if group == "begin" and not self.counts[self.life, entry.step, "undo", "begin"]:
                 assert entry.step is not None
@@ -161,48 +221,59 @@ class Laws:
             assert self.counts[self.life, entry.step, entry.phase, group or entry.verb] == 1, (entry, self.life)
 
     def _may_begin(self, step: str) -> None:
-        assert not self.is_falling, "a falling instance begins nothing"
+        assert not self.is_falling and not self.is_ending, (
+            "a falling instance begins nothing, and neither does an ending one"
+        )
         before = self._before(step)
         assert before is None or self._is_over(before), f"{step} begins when {before} has ended"
-        around = self.plan.place(step).block
+        around = self.plan.around(step)
         if before is None and around is not None:
-            found = self.plan.block(around)
-            assert found is not None
-            if found.written:
-                assert self.state[around, "do"] == states.RUNNING, "a branch begins in an open block"
+            if self._is_shown(around):
+                assert self.state[around, "do"] == states.RUNNING, "what is inside a block begins when it is open"
             else:
                 self._may_begin(around)
 
     def _before(self, step: str) -> str | None:
-        return next((name for name in self.plan.ids if self.plan.place(name).after == step), None)
+        found = next((name for name in self.plan.ids if self.plan.place(name).after == id_of(step)), None)
+        return named(found, numbers_of(step)) if found is not None else None
 
     def _is_over(self, step: str) -> bool:
-        found = self.plan.block(step)
-        if found is None or self.state.get((step, "do")) == states.SKIPPED:
-            return self.state.get((step, "do")) in (states.SUCCEEDED, states.SKIPPED)
-        is_joined = not found.written or self.state.get((step, "do")) == states.SUCCEEDED
-        return is_joined and all(self._is_over(branch.steps[-1].id) for branch in found.branches)
+        found, state = self.plan.place(step).step, self.state.get((step, "do"))
+        if state == states.SKIPPED or (state == states.FAILED and getattr(found, "on_error", "fail") == "continue"):
+            return True
+        if not isinstance(found, BranchesStep):
+            return state == states.SUCCEEDED
+        is_joined = not found.written or state == states.SUCCEEDED
+        lasts = (named(branch.steps[-1].id, numbers_of(step)) for branch in found.branches)
+        return is_joined and all(self._is_over(last) for last in lasts)
 
     def _compare(self, flight: Flight) -> None:
         rows = {(row.step, row.phase): row.state for row in flight.rows.values() if self._is_shown(row.step)}
         assert rows == self.state, "the history, replayed, gives the rows"
         assert sum(row.state in states.ACTIVE for row in flight.rows.values() if row.phase == "undo") <= 1
         for row in flight.rows.values():
+            loop = self.plan.place(row.step).step
+            if isinstance(loop, ForEachStep) and row.state == states.RUNNING and not row.is_leased:
+                assert row.begun - (row.items - row.branches_left) <= loop.concurrency, (
+                    "no more iterations than allowed"
+                )
             if row.decision is not None:
                 won = self.decisions.setdefault((row.step, row.phase, row.generation), row.decision)
                 assert won == row.decision, "a decision has one winner"
 
     def _is_shown(self, step: str) -> bool:
-        found = self.plan.block(step)
-        return found is None or found.written
+        found = self.plan.place(step).step
+        return not isinstance(found, BranchesStep) or found.written
 
     def _is_alive(self, flight: Flight) -> None:
         """Something can still happen by itself, or it is visible that a person has to act."""
         if states.is_terminal(flight.status) or flight.status in (states.STUCK, states.SUSPENDED):
             return
         phase = "undo" if self.is_falling else "do"
+        found = (row for row in flight.rows.values() if not self.is_ending or row.attempt)
         assert any(row.is_leased or row.state == states.WAITING or (row.state in states.CLAIMABLE and row.phase == phase)
-                   for row in flight.rows.values()), (flight.status, flight.rows)  # fmt: skip
+                   or (row.state in states.CLAIMABLE and isinstance(self.plan.place(row.step).step, WorkflowStep))
+                   for row in found), (flight.status, flight.rows)  # fmt: skip
 
 
 @dataclass
@@ -260,6 +331,8 @@ class Pilot:
             return
         for row in self.flight.rows.values():
             step = self.flight.plan.place(row.step).step
+            if row.phase == "do" and isinstance(step, WorkflowStep):
+                assert row.state not in (states.SUCCEEDED, states.WAITING), f"the child of {row.step} was not undone"
             if row.phase == "do" and isinstance(step, ServiceStep) and step.compensation is not None:
                 assert row.state != states.SUCCEEDED, f"{row.step} was done and not undone"
                 assert row.state == states.COMPENSATED or not self.debts.owed.get(row.step), (
@@ -319,17 +392,38 @@ class Pilot:
             self._land(attempt, self._good(attempt))
 
     def _good(self, attempt: Attempt) -> Result:
-        if isinstance(self.flight.plan.place(attempt.step).step, BranchesStep):
-            return control.Opened()
-        if attempt.step == self.doomed and attempt.phase == "do" and self.laws.life == 1:
+        step = self.flight.plan.place(attempt.step).step
+        if not isinstance(step, ServiceStep):
+            return self._controlled(step, attempt)
+        if step.id == self.doomed and attempt.phase == "do" and self.laws.life == 1:
             return reply("rejected", error="doomed")
         return DONE if attempt.service else calls.Waits()
 
+    def _controlled(self, step: Step, attempt: Attempt, how: int = 0) -> Result:  # noqa: PLR0911  # one a kind
+        """What a step that calls no service comes to. In a later life a `fail` is passed by."""
+        match step:
+            case EndStep(kind=kind):
+                return calls.Skipped() if kind == "fail" and self.laws.life > 1 else control.Ends()
+            case SwitchStep(cases=cases):
+                return control.Chosen(case=how % (len(cases) + 1) if how % (len(cases) + 1) < len(cases) else None)
+            case ForEachStep():
+                return control.Listed(items=["item"] * (how + 2) if how < 4 else [])
+            case RepeatStep():
+                return control.Checked(is_done=how % 2 == 0) if attempt.begun else control.Opened()
+            case WaitStep():
+                return control.Sleeps(until=later(attempt.now, 100.0))
+            case WorkflowStep():
+                return control.AwaitsChild(id="child")
+            case _:
+                return control.Opened()
+
     def _result(self, attempt: Attempt, how: int) -> Result:
         step = self.flight.plan.place(attempt.step).step
-        skips = [calls.Skipped()] if step.when and attempt.phase == "do" else []
+        skips = [calls.Skipped()] if step.when and attempt.phase == "do" and not attempt.begun else []
         fails = [] if attempt.uncertain else [calls.Inexpressible(error="no such member")]  # it fails at once or never
         found: list[Result] = [self._good(attempt), *skips, *fails]
+        if not isinstance(step, ServiceStep):
+            found = [self._controlled(step, attempt, how // 3), *found] if attempt.phase == "do" else found[:1]
         if attempt.service:
             found += [reply("done", output={"later": 1}, later=True), reply("refused", retry_after=5.0), reply("not_sent"),
                       reply("uncertain"), reply("uncertain", may_retry=False), reply("rejected", error="no")]  # fmt: skip
@@ -405,7 +499,9 @@ class Pilot:
                 instance, self._present(instance, attempt.step, attempt.phase), losses=1 + how % 3))  # fmt: skip
 
     def _move_callback(self, which: int, how: int) -> None:
-        rows = list(self.flight.rows.values())
+        rows = [row for row in self.flight.rows.values() if isinstance(self._step(row), ServiceStep)]
+        if not rows:
+            return
         row = rows[which % len(rows)]
         generation = (None, row.generation, row.generation, max(1, row.generation - 1))[how % 4]
         self._answer(row, "rejected" if how & 4 else "approved", generation)
@@ -431,6 +527,24 @@ class Pilot:
             self.debts.settle(row.step, row.generation)
         elif not row.service or not row.service.startswith("safe."):
             self.debts.owed.setdefault(row.step, set()).add(row.generation)
+
+    def _step(self, row: Row) -> Step:
+        return self.flight.plan.place(row.step).step
+
+    def _move_child(self, which: int, how: int) -> None:
+        """A child ends, perhaps before its parent has parked, and perhaps it has been told before."""
+        rows = [row for row in self.flight.rows.values() if isinstance(self._step(row), WorkflowStep) and row.attempt]
+        if rows:
+            row = rows[which % len(rows)]
+            self._end_child(row, states.COMPLETED if how % 3 else states.COMPENSATED)
+
+    def _end_child(self, row: Row, status: str) -> None:
+        generation = self.flight.row(row.step).generation
+        output = {"instanceId": "child", "status": status}
+        end = kinship.End(
+            step=row.step, generation=generation, phase=row.phase, status=status, output=output, error="no"
+        )
+        self._do(lambda instance: kinship.learn(instance, end))
 
     def _move_time(self, which: int, _: int) -> None:
         self.flight.wait((0.5, 5.0, 40.0, 70.0)[which % 4])
@@ -501,22 +615,33 @@ class Pilot:
             self.flight.now = max(self.flight.now, row.due_at or self.flight.now)
             self._claim(row)
         elif rows := self._rows(states.WAITING):
-            self._answer(rows[0], "approved", rows[0].generation)
+            self._end_wait(rows[0])
         elif rows := self._rows(states.UNKNOWN):
             self.flight.wait(60.0)
             self._resolve(
                 rows[0],
-                "succeeded" if self.flight.plan.block(rows[0].step) is None or self.laws.is_falling else "retry",
+                "retry"
+                if isinstance(self._step(rows[0]), Block | EndStep) and not self.laws.is_falling
+                else "succeeded",
             )
         else:
             self.move("retry", 0, 0)
         self._tidy()
 
+    def _end_wait(self, row: Row) -> None:
+        step = self._step(row)
+        if isinstance(step, WaitStep):
+            self._move_deadline(0, 0)
+        elif isinstance(step, WorkflowStep):
+            self._end_child(row, states.CANCELLED if self.laws.is_falling or self.laws.is_ending else states.COMPLETED)
+        else:
+            self._answer(row, "approved", row.generation)
+
 
 MOVE = st.tuples(
     st.sampled_from((
         *["claim"] * 6, *["finish_well"] * 5, *["finish"] * 3, "finish_stale", "finish_stale", "finish_late", "lose", "lose",
-        "callback", "callback", "deadline", "time",
+        "callback", "callback", "child", "child", "deadline", "time",
         "resolve", "release", "claim_nonsense", "suspend", "resume", "retry", "fall", "cancel",
     )), st.integers(0, 11), st.integers(0, 23),
 )  # fmt: skip
