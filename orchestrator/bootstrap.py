@@ -119,13 +119,13 @@ def _load_file(system: System, path: Path) -> tuple[Problem, ...]:
     try:
         source = path.read_text(encoding="utf-8")
         definition = loader.load(source, file=path.name, lanes=system.lanes, limit=system.settings.max_definition)
+        with system.database.transaction() as connection:
+            definitions.save(connection, tenant, definition, source)
     except (Invalid, OSError, UnicodeDecodeError) as error:
         problems = error.problems if isinstance(error, Invalid) else (Problem(message=str(error), file=path.name),)
         with system.database.transaction() as connection:
             definitions.refuse(connection, tenant, _inner_id(path), path.name, problems)
         return problems
-    with system.database.transaction() as connection:
-        definitions.save(connection, tenant, definition, source)
     return ()
 
 

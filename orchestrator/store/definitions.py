@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -12,8 +13,8 @@ import uuid_utils
 from sqlalchemy import Connection, text
 
 from orchestrator import loader
-from orchestrator.definition import Definition
-from orchestrator.errors import NotFound, Problem
+from orchestrator.definition import Definition, WorkflowStep, walk
+from orchestrator.errors import Invalid, NotFound, Problem
 from orchestrator.lane import Lane
 from orchestrator.plan import Plan
 from orchestrator.store.database import Database
@@ -102,18 +103,37 @@ def find(connection: Connection, tenant: str, workflow_id: str, version: int | N
 
 
 def save(connection: Connection, tenant: str, definition: Definition, source: str) -> tuple[Version, bool]:
-    """Store a new version unless the newest has the same text. Returns it, and whether it is new."""
+    """Store a new version unless the newest has the same text. Returns it, and whether it is new. Raises Invalid for
+    one that would come to contain itself, by sub-workflows that are stored."""
     connection.execute(TURN, {"name": f"{tenant}/{definition.id}"})
     connection.execute(ACCEPT, {"tenant": tenant, "workflow_id": definition.id})
     newest = find(connection, tenant, definition.id)
     if newest is not None and newest.text == source:
         return newest, False
+    if found := loader.cycles(_family(connection, tenant, definition)):
+        raise Invalid(found)
     values = {"id": uuid_utils.uuid7().hex, "tenant": tenant, "workflow_id": definition.id,
               "version": newest.version + 1 if newest else 1, "title": definition.title, "text": source}  # fmt: skip
     connection.execute(INSERT, values)
     saved = find(connection, tenant, definition.id)
     assert saved is not None, "it was inserted in this transaction"
     return saved, True
+
+
+def _family(connection: Connection, tenant: str, definition: Definition) -> list[Definition]:
+    """A definition, and the newest versions of all that it starts, and that those start."""
+    family, wanted = {definition.id: definition}, deque(_started(definition))
+    while wanted:
+        name = wanted.popleft()
+        stored = find(connection, tenant, name) if name not in family else None
+        if stored is not None:
+            family[name] = loader.load(stored.text, strict=False)
+            wanted.extend(_started(family[name]))
+    return list(family.values())
+
+
+def _started(definition: Definition) -> list[str]:
+    return [step.workflow for step in walk(definition.steps) if isinstance(step, WorkflowStep)]
 
 
 def versions(connection: Connection, tenant: str, workflow_id: str) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator import children, engine, sweep
-from orchestrator.errors import Conflict, NotFound
+from orchestrator.errors import Conflict, Invalid, NotFound
 from tests import flights
 from tests.services import REJECTED, Airport, Answer
 
@@ -123,20 +123,32 @@ def test_a_child_is_retried_by_its_parent_which_starts_another(airport: Airport)
     assert airport.service.done(instance) == ["pay:g1:do", "pay:g1:undo", "pay:g2:do", "grant:g1:do"]
 
 
-@pytest.mark.parametrize(
-    ("wanted", "told"),
-    [("nowhere", "there is no workflow 'nowhere'"), ("site", "plot"), ("strange", "run inside itself")],
-)
+def test_a_workflow_that_would_come_to_contain_itself_is_refused(airport: Airport) -> None:
+    airport.define("id: outer\nsteps: [ {id: go, workflow: inner} ]")
+    with pytest.raises(Invalid, match="inner → outer → inner"):
+        airport.define("id: inner\nsteps: [ {id: back, workflow: outer} ]")
+
+
+@pytest.mark.parametrize(("wanted", "told"), [("nowhere", "there is no workflow 'nowhere'"), ("site", "plot")])
 def test_a_child_that_cannot_be_had_fails_its_step_and_says_why(airport: Airport, wanted: str, told: str) -> None:
     airport.define(SITE)
-    airport.define("id: strange\nsteps: [ {id: again, workflow: middle} ]")
-    airport.define("id: middle\nsteps: [ {id: back, workflow: strange} ]") if wanted == "strange" else None
     instance = airport.fly(f"id: asks-{wanted}\nsteps: [ {{id: sub, workflow: {wanted}, input: {{}}}} ]")
     shown = airport.ended(instance)
-    assert (shown["status"], shown["reason"]) == ("FAILED", "rejected" if wanted != "strange" else "child")
-    family = airport.query("SELECT error FROM step s JOIN instance i ON i.id = s.instance_id WHERE i.id = CAST(:id AS uuid)"
-                           " OR i.root_id = CAST(:id AS uuid)", id=instance)  # fmt: skip
-    assert any(told in (row[0] or "") for row in family)
+    assert (shown["status"], shown["reason"]) == ("FAILED", "rejected")
+    assert told in shown["steps"][0]["error"]
+
+
+def test_a_cycle_that_was_stored_behind_our_back_ends_with_the_child_that_would_close_it(airport: Airport) -> None:
+    airport.define("id: behind\nsteps: [ {id: go, workflow: ahead} ]")
+    airport.define("id: ahead\nsteps: [ {id: only, service: keyed.only} ]")
+    airport.query(
+        "UPDATE definition_version SET text = :text WHERE workflow_id = 'ahead' RETURNING 1",
+        text="id: ahead\nsteps: [ {id: back, workflow: behind} ]",
+    )
+    instance = airport.start("behind")
+    assert airport.ended(instance)["status"] == "FAILED"
+    child = airport.status(child_of(airport, instance))
+    assert "behind → ahead → behind" in child["steps"][0]["error"]
 
 
 def test_children_in_a_loop_run_side_by_side_and_come_back_in_order(airport: Airport) -> None:
