@@ -1,37 +1,110 @@
-"""A definition as a picture: what there is to say about a step, and Mermaid text. Pure. `graph_svg` draws the same."""
+"""What a picture of a definition says about a step, and where the flow goes on. Pure.
+
+`graph_svg` and `graph_mermaid` draw it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
+from typing import assert_never
 
-from orchestrator.definition import BranchesStep, Definition, ServiceStep, Step, TimeoutAction
+from orchestrator.definition import (
+    BranchesStep,
+    Case,
+    Definition,
+    EndStep,
+    ForEachStep,
+    RepeatStep,
+    ServiceStep,
+    Step,
+    SwitchStep,
+    TimeoutAction,
+    WaitStep,
+    WorkflowStep,
+)
 
 LONGEST = 60  # characters of a condition
+KINDS = {ServiceStep: "service", WaitStep: "wait", WorkflowStep: "workflow", BranchesStep: "branches",
+         SwitchStep: "switch", ForEachStep: "forEach", RepeatStep: "repeat"}  # fmt: skip
 UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
-# Mermaid's own escapes; HTML's names are not all known to it, and `#` and `;` mean something themselves.
-ESCAPES = {character: f"#{ord(character)};" for character in '"#&<>;`\\'}
-INDENT = "  "
+
+# What there is to say
 
 
 def details(step: Step) -> tuple[str, ...]:
     """The lines below a step's name: what it calls, when it runs, what it waits for, what undoes it."""
-    lines = [f"when {shortened(step.when.source)}"] if step.when else []
-    if isinstance(step, ServiceStep):
-        lines = [*([str(step.operation)] if step.operation else []), *lines]
-        lines += ["waits for a decision"] if step.pause else []
-        lines += [_time_limit(step)] if step.timeout else []
-        lines += [f"undo: {step.compensation.operation}"] if step.compensation else []
-    return tuple(lines)
+    return tuple(line for line in (calls(step), condition(step), *facts(step)) if line)
 
 
 def name(step: Step) -> str:
     return f"{step.id}: {step.title}" if step.title else step.id
 
 
-def is_shown(block: BranchesStep) -> bool:
+def name_of(definition: Definition) -> str:
+    return f"{definition.id}: {definition.title}" if definition.title else definition.id
+
+
+def is_shown(step: Step) -> bool:
     """A block that nobody wrote has no name to show."""
-    return block.written
+    return not isinstance(step, BranchesStep) or step.written
+
+
+def calls(step: Step) -> str:
+    """The operation or the workflow that a step calls; empty where it calls none."""
+    if isinstance(step, ServiceStep):
+        return str(step.operation or "")
+    return f"workflow {step.workflow}" if isinstance(step, WorkflowStep) else ""
+
+
+def condition(step: Step) -> str:
+    return f"when {shortened(step.when.source)}" if step.when else ""
+
+
+def case_label(case: Case) -> str:
+    return shortened(case.when.source) if case.when else "otherwise"
+
+
+def has_else(step: SwitchStep) -> bool:
+    """Whether a switch may go none of its ways."""
+    return all(case.when is not None for case in step.cases)
+
+
+def facts(step: Step) -> tuple[str, ...]:
+    """What else there is to say, a line each."""
+    return (*_facts(step), *(["goes on when it fails"] if getattr(step, "on_error", "fail") == "continue" else []))
+
+
+def _facts(step: Step) -> tuple[str, ...]:
+    match step:
+        case ServiceStep():
+            return tuple(_service_facts(step))
+        case WaitStep():
+            return (_wait(step),)
+        case EndStep():
+            return (f"{'completes' if step.kind == 'end' else 'fails'}: {step.reason}",)
+        case ForEachStep():
+            variable = f" as {step.variable}" if step.variable else ""
+            return (f"for each {shortened(step.items.source)}{variable}", f"{step.concurrency} at a time")
+        case RepeatStep():
+            return (f"until {shortened(step.until.source)} (at most {step.max})",)
+        case BranchesStep() | SwitchStep() | WorkflowStep():
+            return ()
+    assert_never(step)
+
+
+def _service_facts(step: ServiceStep) -> Iterator[str]:
+    if step.pause:
+        yield "waits for a decision"
+    if step.timeout:
+        yield _time_limit(step)
+    if step.on_reject == "continue":
+        yield "goes on when rejected"
+    if step.compensation:
+        yield f"undo: {step.compensation.operation}"
+
+
+def _wait(step: WaitStep) -> str:
+    return f"waits until {shortened(step.until.source)}" if step.until else f"waits {duration(step.seconds or 0)}"
 
 
 def _time_limit(step: ServiceStep) -> str:
@@ -60,69 +133,33 @@ def shortened(text: str) -> str:
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
-def mermaid(definition: Definition) -> str:
-    """A flowchart. Ids are numbers, so that no step's id can be a word of the language (`end`)."""
-    return "\n".join(["flowchart TD", *_Mermaid(definition).lines()]) + "\n"
+def kind(step: Step) -> str:
+    """What a step is drawn as: `pause` and the key that stands for its kind in a definition, `service` for the rest."""
+    if isinstance(step, EndStep):
+        return step.kind
+    return "pause" if isinstance(step, ServiceStep) and step.pause else KINDS[type(step)]
 
 
-class _Mermaid:
-    def __init__(self, definition: Definition) -> None:
-        self._definition = definition
-        self._numbers = count(1)
-        self._edges: list[str] = []
-
-    def lines(self) -> Iterator[str]:
-        yield f"{INDENT}%% {escaped(name_of(self._definition))}"
-        yield f'{INDENT}begin(["start"])'
-        body, last = self._sequence(self._definition.steps, "begin", 1)
-        yield from body
-        yield f'{INDENT}finish(["completed"])'
-        self._edge(last, "finish")
-        yield from self._edges
-
-    def _sequence(self, steps: tuple[Step, ...], before: str, depth: int) -> tuple[list[str], str]:
-        """The lines of the steps, and the id of the last."""
-        lines: list[str] = []
-        for step in steps:
-            if isinstance(step, BranchesStep):
-                drawn, before = self._block(step, before, depth)
-            else:
-                drawn, before = self._service(step, before, depth)
-            lines += drawn
-        return lines, before
-
-    def _service(self, step: ServiceStep, before: str, depth: int) -> tuple[list[str], str]:
-        own = f"n{next(self._numbers)}"
-        label = "<br/>".join(escaped(line) for line in (name(step), *details(step)))
-        left, right = ('(["', '"])') if step.pause else ('["', '"]')
-        self._edge(before, own)
-        return [f"{INDENT * depth}{own}{left}{label}{right}"], own
-
-    def _block(self, step: BranchesStep, before: str, depth: int) -> tuple[list[str], str]:
-        """A subgraph with a subgraph for each branch, between two small circles: the fork and the join."""
-        number = next(self._numbers)
-        fork, join, inside = f"fork{number}", f"join{number}", depth + 1
-        title = "<br/>".join(escaped(line) for line in (name(step), *details(step))) if is_shown(step) else " "
-        lines = [f'{INDENT * depth}subgraph b{number}["{title}"]', f'{INDENT * inside}{fork}((" "))']
-        self._edge(before, fork)
-        for at, branch in enumerate(step.branches, 1):
-            lines.append(
-                f'{INDENT * inside}subgraph b{number}_{at}["{escaped(branch.name) if is_shown(step) else " "}"]'
-            )
-            drawn, last = self._sequence(branch.steps, fork, inside + 1)
-            lines += [*drawn, f"{INDENT * inside}end"]
-            self._edge(last, join)
-        return [*lines, f'{INDENT * inside}{join}((" "))', f"{INDENT * depth}end"], join
-
-    def _edge(self, source: str, target: str) -> None:
-        self._edges.append(f"{INDENT}{source} --> {target}")
+# Where the flow goes
 
 
-def name_of(definition: Definition) -> str:
-    return f"{definition.id}: {definition.title}" if definition.title else definition.id
+def goes_on(step: Step) -> bool:
+    """Whether anything can follow a step: what ends the instance, whichever way it goes, has no edge to what follows."""
+    if step.when is not None:
+        return True
+    match step:
+        case EndStep():
+            return False
+        case BranchesStep():
+            return all(runs_through(branch.steps) for branch in step.branches)
+        case SwitchStep():
+            return has_else(step) or any(runs_through(case.steps) for case in step.cases)
+        case RepeatStep():
+            return runs_through(step.steps)
+        case ForEachStep() | ServiceStep() | WaitStep() | WorkflowStep():
+            return True  # of an empty list, a loop's body is never run
+    assert_never(step)
 
 
-def escaped(text: str) -> str:
-    """As part of a Mermaid label in quotes."""
-    line = " ".join(text.split())
-    return "".join(ESCAPES.get(character, character) for character in line if character.isprintable())
+def runs_through(steps: tuple[Step, ...]) -> bool:
+    return all(goes_on(step) for step in steps)

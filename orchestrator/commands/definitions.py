@@ -43,11 +43,11 @@ def _check(path: Path, lanes: Mapping[str, Lane] | None, limit: int) -> bool:
 @click.option("--svg", is_flag=True, help="A picture instead of Mermaid text.")
 def graph(file: Path, svg: bool) -> None:
     """Draw a definition: as Mermaid text, or as SVG."""
-    from orchestrator import graph, graph_svg
+    from orchestrator import graph_mermaid, graph_svg
 
     given = settings.load()
     definition = reading.definition(file, reading.lanes(given), strict=False, limit=given.max_definition)
-    click.echo(graph_svg.svg(definition) if svg else graph.mermaid(definition))
+    click.echo(graph_svg.svg(definition) if svg else graph_mermaid.mermaid(definition))
 
 
 @click.command("compile")

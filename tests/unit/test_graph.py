@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from orchestrator import graph, graph_svg
+from orchestrator import graph, graph_mermaid, graph_svg
 from orchestrator.definition import Definition
 from orchestrator.loader import load
 
@@ -59,7 +59,7 @@ def id_of(text: str, step: str) -> str:
 
 
 def test_mermaid_has_every_step_with_what_it_calls(nested: Definition) -> None:
-    text = graph.mermaid(nested)
+    text = graph_mermaid.mermaid(nested)
     assert text.startswith("flowchart TD\n")
     for step in STEPS:
         assert id_of(text, step)
@@ -67,7 +67,7 @@ def test_mermaid_has_every_step_with_what_it_calls(nested: Definition) -> None:
 
 
 def test_mermaid_leads_from_start_to_completion_through_every_branch(nested: Definition) -> None:
-    text = graph.mermaid(nested)
+    text = graph_mermaid.mermaid(nested)
     after = followers(text)
     reached: set[str] = set()
     ahead = ["begin"]
@@ -78,7 +78,7 @@ def test_mermaid_leads_from_start_to_completion_through_every_branch(nested: Def
 
 
 def test_mermaid_nests_branches_and_closes_every_subgraph(nested: Definition) -> None:
-    lines = [line.strip() for line in graph.mermaid(nested).split("\n")]
+    lines = [line.strip() for line in graph_mermaid.mermaid(nested).split("\n")]
     depths, depth = [], 0
     for line in lines:
         depth += line.startswith("subgraph ")
@@ -89,16 +89,16 @@ def test_mermaid_nests_branches_and_closes_every_subgraph(nested: Definition) ->
 
 
 def test_a_step_may_be_called_end_in_mermaid(nested: Definition) -> None:
-    assert not re.search(r"(?:^\s*|--> )end\b(?!$)", graph.mermaid(nested), re.MULTILINE)
+    assert not re.search(r"(?:^\s*|--> )end\b(?!$)", graph_mermaid.mermaid(nested), re.MULTILINE)
 
 
 @pytest.mark.parametrize("character", list('"#&<>;`\\'))
 def test_mermaid_labels_escape_what_has_a_meaning(character: str) -> None:
-    assert graph.escaped(f"a{character}b") == f"a#{ord(character)};b"
+    assert graph_mermaid.escaped(f"a{character}b") == f"a#{ord(character)};b"
 
 
 def test_mermaid_labels_are_one_line_without_control_characters() -> None:
-    assert graph.escaped("a\n  b\x00\x1bc") == "a bc"
+    assert graph_mermaid.escaped("a\n  b\x00\x1bc") == "a bc"
 
 
 # Words
