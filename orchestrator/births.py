@@ -19,7 +19,7 @@ from orchestrator.payloads import check_payload
 from orchestrator.plan import Plan
 from orchestrator.rows import Header
 from orchestrator.settings import Settings
-from orchestrator.store import definitions, instances, transitions
+from orchestrator.store import completions, definitions, instances, transitions
 from orchestrator.store.definitions import Plans, Version
 from orchestrator.store.transitions import Birth
 
@@ -44,10 +44,10 @@ class Started:
 
 
 def start_within(connection: Connection, plans: Plans, settings: Settings, *, tenant: str, workflow_id: str, payload: Any,
-                 idempotency_key: str | None = None) -> Started:  # fmt: skip
-    """The same inside a transaction that the caller commits."""
+                 idempotency_key: str | None = None, completion_url: str | None = None) -> Started:  # fmt: skip
+    """The same inside a transaction that the caller commits. `completion_url`: one that `completions.check` has passed."""
     check_payload(payload, None, settings.max_payload)
-    digest = _digest(workflow_id, payload)
+    digest = _digest(workflow_id, payload, completion_url)
     if idempotency_key and (known := instances.by_idempotency_key(connection, tenant, idempotency_key)):
         return _repeated(known, digest)
     version = _newest(connection, tenant, workflow_id)
@@ -56,6 +56,8 @@ def start_within(connection: Connection, plans: Plans, settings: Settings, *, te
     now = _now(connection)
     birth = _birth(plan, version, payload, now, key=idempotency_key, digest=digest)
     begun = transitions.begin(connection, plan, [birth], now)
+    if begun and completion_url is not None:
+        completions.ask(connection, tenant, birth.header.id, completion_url)
     if begun:
         return Started(instance_id=birth.header.id, status=begun[0].header.status, created=True)
     known = instances.by_idempotency_key(connection, tenant, idempotency_key or "")
@@ -118,8 +120,9 @@ def _repeated(known: Mapping[str, Any], digest: str) -> Started:
     return Started(instance_id=known["id"].hex, status=known["status"], created=False)
 
 
-def _digest(workflow_id: str, payload: Any) -> str:
-    said = json.dumps([workflow_id, payload], sort_keys=True, separators=(",", ":"))
+def _digest(workflow_id: str, payload: Any, *more: str | None) -> str:
+    asked = [workflow_id, payload, *(one for one in more if one is not None)]
+    said = json.dumps(asked, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(said.encode()).hexdigest()
 
 

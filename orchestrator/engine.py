@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator import births, loader, operators
+from orchestrator import births, completions, loader, operators
 from orchestrator.births import Started
 from orchestrator.errors import BadRequest, Invalid, NotFound, Problem, TooLarge
 from orchestrator.instance import Instance
@@ -29,14 +29,16 @@ class Saved:
     created: bool  # false: the newest version has the same text
 
 
-def start(
-    system: System, *, tenant: str, workflow_id: str, payload: Any, idempotency_key: str | None = None
-) -> Started:
-    """Raises NotFound (no such workflow), Invalid (its file has errors), InvalidPayload, BadRequest, TooLarge, Conflict."""
+def start(system: System, *, tenant: str, workflow_id: str, payload: Any, idempotency_key: str | None = None,
+          completion_url: str | None = None) -> Started:  # fmt: skip
+    """Raises NotFound (no such workflow), Invalid (its file has errors), InvalidPayload, InvalidCompletion, BadRequest,
+    TooLarge, Conflict."""
+    if completion_url is not None:
+        completions.check(system.settings, completion_url)
     with system.database.transaction(tenant) as connection:
         return births.start_within(
             connection, system.plans, system.settings, tenant=tenant, workflow_id=workflow_id, payload=payload,
-            idempotency_key=idempotency_key,
+            idempotency_key=idempotency_key, completion_url=completion_url,
         )  # fmt: skip
 
 

@@ -85,6 +85,10 @@ class InvalidPayload(Invalid):
     """The payload does not fit the definition's `input` schema."""
 
 
+class InvalidCompletion(Invalid):
+    """An end may not be told there."""
+
+
 class ExpressionError(OrchestratorError):
     """An expression could not be evaluated."""
 

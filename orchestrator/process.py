@@ -1,7 +1,7 @@
 """The life of a worker process: its threads, and what happens when it is told to stop.
 
 Threads of ours, beside Celery's: the dispatcher, the sweep's timer, the publisher of events, the one that takes landed
-events, and the one that extends this process's leases.
+events, those that tell of ends and delete what is old, and the one that extends this process's leases.
 They start before the broker is reached, for they need it least when it is away.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import signals
 
-from orchestrator import logs
+from orchestrator import completions, logs, retention
 from orchestrator.dispatch import Dispatcher
 from orchestrator.landed_events import LandedEvents
 from orchestrator.publisher import Publisher
@@ -28,16 +28,20 @@ class Threads:
         self._dispatcher = Dispatcher(system)
         self._publisher, self._landed = Publisher(system), LandedEvents(system)
         self._sweeper = Timer("sweep", system.settings.sweep_every, lambda: sweep(system))
+        self._completions = Timer("completions", system.settings.sweep_every, lambda: completions.deliver(system))
+        self._retention = Timer("retention", retention.EVERY, lambda: retention.keep(system))
         self._own = Database(system.database.url, pool_size=1)  # leases are kept even when the legs use all others
         self._leases = Timer("leases", system.settings.lease / 4, lambda: extend_leases(system, self._own))
+        self._all = (self._leases, self._dispatcher, self._sweeper, self._publisher, self._landed, self._completions,
+                     self._retention)  # fmt: skip
 
     def start(self) -> None:
-        for thread in (self._leases, self._dispatcher, self._sweeper, self._publisher, self._landed):
+        for thread in self._all:
             thread.start()
 
     def stop(self) -> None:
         """Called when the legs have ended, so that their leases were kept until then."""
-        for thread in (self._landed, self._publisher, self._sweeper, self._dispatcher, self._leases):
+        for thread in reversed(self._all):
             thread.stop()
         self._own.close()
 

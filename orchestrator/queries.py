@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,10 +21,12 @@ from orchestrator.errors import (
     NotFound,
 )
 from orchestrator.plan import Plan
-from orchestrator.store import definitions, filters, instances
+from orchestrator.store import boards, definitions, filters, instances
 from orchestrator.store.filters import Filter
+from orchestrator.store.instances import Position
 from orchestrator.system import System
 
+STEPS = 1_000  # steps, compensations and children that a status answers with
 HISTORY = 10_000  # entries that a status answers with; `history` pages through all of them
 
 
@@ -37,11 +40,17 @@ def status(system: System, *, tenant: str, instance_id: str) -> dict[str, Any]:
     """The answer of `GET …/status` (`views.status`). Raises NotFound."""
     with system.database.transaction(tenant) as connection:
         row = _found(connection, tenant, instance_id)
-        steps = instances.steps(connection, row["id"].hex)
-        entries = instances.history(connection, tenant, row["id"].hex, after=0, limit=HISTORY)
-    plan = _plan(system, row["version_id"].hex)
+        trace = row["id"].hex
+        steps, omitted = instances.steps(connection, trace, "do", STEPS)
+        undo, _ = instances.steps(connection, trace, "undo", STEPS)
+        entries = instances.history(connection, tenant, trace, limit=HISTORY)
+        children = boards.children(connection, tenant, trace, STEPS)
     base = system.settings.base_url
-    return views.status(row, plan, steps, entries, lambda one: f"{base}/callbacks/{row['id'].hex}/{one['step']}")
+    shown = views.status(
+        row, _plan(system, row["version_id"].hex), [*steps, *undo], entries,
+        lambda one: f"{base}/callbacks/{trace}/{one['step']}",
+    )  # fmt: skip
+    return shown | {"stepsOmitted": omitted, "children": [views.child(one) for one in children]}
 
 
 def _plan(system: System, version_id: str) -> Plan | None:
@@ -67,10 +76,22 @@ def _found(connection: Connection, tenant: str, instance_id: str) -> dict[str, A
     return found
 
 
-def _after(cursor: str | None) -> int:
-    if cursor is not None and not re.fullmatch("[0-9]{1,9}", cursor):
+BEGINNING = Position(time=datetime.fromtimestamp(0, UTC), instance="0" * 32, seq=0)
+POSITION = re.compile("([0-9]{1,17})-([0-9a-f]{32})-([0-9]{1,9})")
+
+
+def _after(cursor: str | None) -> Position:
+    if cursor is None:
+        return BEGINNING
+    if (found := POSITION.fullmatch(cursor)) is None:
         raise _bad_cursor(cursor)
-    return int(cursor or 0)
+    time = BEGINNING.time + timedelta(microseconds=int(found[1]))
+    return Position(time=time, instance=found[2], seq=int(found[3]))
+
+
+def _position(one: Mapping[str, Any]) -> str:
+    passed = (one["time"] - BEGINNING.time) // timedelta(microseconds=1)
+    return f"{passed}-{one['instance_id'].hex}-{one['seq']}"
 
 
 def before(cursor: str | None) -> str | None:
@@ -94,12 +115,12 @@ def _page(found: list[dict[str, Any]], limit: int, cursor_of: Callable[[dict[str
 
 
 def history(system: System, *, tenant: str, instance_id: str, limit: int = 100, cursor: str | None = None) -> Page:
-    """Transitions, oldest first."""
-    return _entries(system, tenant, instance_id, limit, cursor, view=lambda _, one: views.entry(one))
+    """Transitions, oldest first: the instance's own, and those of all that descend from it."""
+    return _entries(system, tenant, instance_id, limit, cursor, view=views.entry)
 
 
 def logs(system: System, *, tenant: str, instance_id: str, limit: int = 100, cursor: str | None = None) -> Page:
-    """The same in console form: {time, level, step, line, fields}.
+    """The same in console form: {instanceId, workflowId, time, level, step, line, seq, fields}.
 
     Transitions that nobody has to read about are left out, so that a page may hold fewer than `limit`, or none; the
     cursor says whether more follow.
@@ -108,12 +129,12 @@ def logs(system: System, *, tenant: str, instance_id: str, limit: int = 100, cur
 
 
 def _entries(system: System, tenant: str, instance_id: str, limit: int, cursor: str | None, *,
-             view: Callable[[str, Mapping[str, Any]], dict[str, Any] | None]) -> Page:  # fmt: skip
+             view: Callable[[Mapping[str, Any]], dict[str, Any] | None]) -> Page:  # fmt: skip
     with system.database.transaction(tenant) as connection:
         trace = _found(connection, tenant, instance_id)["id"].hex
-        found = instances.history(connection, tenant, trace, after=_after(cursor), limit=limit + 1)
-    following = _page(found, limit, lambda one: str(one["seq"]))
-    return Page(items=[shown for one in found if (shown := view(trace, one)) is not None], cursor=following)
+        found = instances.family_history(connection, tenant, trace, after=_after(cursor), limit=limit + 1)
+    following = _page(found, limit, _position)
+    return Page(items=[shown for one in found if (shown := view(one)) is not None], cursor=following)
 
 
 def list_instances(system: System, *, tenant: str, limit: int = 50, cursor: str | None = None, **asked: Any) -> Page:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +12,7 @@ from orchestrator.durations import seconds
 from orchestrator.errors import SettingsError
 
 PREFIX = "ORCHESTRATOR_"
+BROKER = re.compile("(redis|rediss|amqp|amqps)://[^/]|redis[+]socket:///|sentinel://|memory://")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,8 @@ class Settings:
     log_format: Literal["console", "json"] = "console"
     max_payload: int = 1_000_000  # bytes
     max_definition: int = 256_000  # bytes
+    webhook_hosts: str | None = None  # where ends may be told, separated by commas; none: nowhere
+    retention: float | None = None  # what has ended so long ago is deleted; none: kept for ever
     worker_concurrency: int = 8  # threads a worker process
 
     @property
@@ -61,12 +65,16 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
 def _parse(name: str, kind: str, text: str) -> object:
     variable = PREFIX + name.upper()
     try:
-        if kind == "float":
+        if kind.startswith("float"):
             return seconds(text)
         if kind == "int":
             return int(text)
     except ValueError as error:
         raise SettingsError(f"{variable}={text!r}: {error}") from error
+    if name == "broker_url" and not BROKER.match(text):
+        raise SettingsError(
+            f"{variable} is not a broker's address, such as redis://host:6379/0 or amqp://user:password@host//"
+        )
     if kind.startswith("Literal[") and f"'{text}'" not in kind.replace('"', "'"):
         raise SettingsError(f"{variable}={text!r} is not one of {kind[8:-1]}")
     return text

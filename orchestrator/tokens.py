@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -39,6 +41,10 @@ class Tokens:
 
     def url(self, base: str, wait: Wait) -> str:
         return f"{base}/callbacks/{wait.trace}/{quote(wait.step)}?token={self.make(wait)}"
+
+    def completion_key(self, tenant: str) -> str:
+        """Signs what a tenant's receivers are told. Another than the secret: who checks with it can open no callback."""
+        return hmac.new(self._secret.encode(), f"completion:{tenant}".encode(), hashlib.sha256).hexdigest()
 
     def _signer(self, trace: str, step: str) -> Signer:
         return Signer(self._secret, salt=f"callback:{trace}:{step}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator import states
 from orchestrator.definition import BranchesStep, ServiceStep
+from orchestrator.iterations import in_order
 from orchestrator.lane import result_of
 from orchestrator.lines import level, line
 from orchestrator.plan import Plan
@@ -38,16 +39,34 @@ def status(row: Mapping[str, Any], plan: Plan | None, steps: list[dict[str, Any]
     return summary(row, active) | {
         "title": plan.definition.title if plan else None, "currentSteps": active, "payload": row["payload"],
         "deadline": iso(row["deadline_at"]), "cancelRequested": iso(row["cancel_requested_at"]),
-        "history": [entry(one) for one in history],
+        "parent": {"instanceId": row["parent_id"].hex, "step": row["parent_step"]} if row["parent_id"] else None,
+        "completion": _completion(row), "history": [entry(one) for one in history],
         "compensations": [_compensation(one) for one in _undone(plan, steps)],
-        "steps": [_step(one, plan, url_of) for one in steps if one["phase"] == "do" and _is_written(plan, one["step"])],
+        "steps": [_step(one, plan, url_of) for one in _ordered(steps) if one["phase"] == "do" and _is_written(plan, one["step"])],
+    }  # fmt: skip
+
+
+def _completion(row: Mapping[str, Any]) -> Shown | None:
+    """Who is told of the end, and what became of it."""
+    if row["completion_url"] is None:
+        return None
+    is_over = row["completion_life"] >= row["life"]
+    status = "told" if row["completion_error"] is None else "given up"
+    return {
+        "url": row["completion_url"], "status": status if is_over else "due" if row["ended_at"] else "awaited",
+        "tries": row["completion_tries"], "error": row["completion_error"],
+        "next": iso(row["completion_due_at"]) if row["ended_at"] and not is_over else None,
     }  # fmt: skip
 
 
 def _active(steps: list[dict[str, Any]]) -> list[str]:
     live = states.ACTIVE | {states.COMPENSATING, states.STUCK}
     found = [one for one in steps if one["state"] in live and not one["branches_left"]]
-    return list(dict.fromkeys(one["step"] for one in sorted(found, key=lambda one: one["order"])))
+    return list(dict.fromkeys(one["step"] for one in _ordered(found)))
+
+
+def _ordered(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(steps, key=lambda one: in_order(one["order"], one["step"]))
 
 
 def _is_written(plan: Plan | None, step: str) -> bool:
@@ -91,9 +110,16 @@ def _step(one: Mapping[str, Any], plan: Plan | None, url_of: UrlOf) -> Shown:
     return shown | ({"callbackUrl": url_of(one)} if waits else {})
 
 
+def child(one: Mapping[str, Any]) -> Shown:
+    """An instance that a step of this one has started."""
+    return {"instanceId": one["id"].hex, "workflowId": one["workflow_id"], "step": one["parent_step"],
+            "status": one["status"]}  # fmt: skip
+
+
 def entry(one: Mapping[str, Any], callback_url: str | None = None) -> Shown:
     """One transition."""
     return {
+        "instanceId": one["instance_id"].hex, "workflowId": one["workflow_id"],
         "seq": one["seq"], "step": one["step"], "phase": one["phase"], "verb": one["verb"], "status": one["status"],
         "reason": one["reason"], "attempt": one["attempt"], "generation": one["generation"],
         "service": one["service"], "result": result_of(one["output"]), "error": one["error"],
@@ -101,10 +127,11 @@ def entry(one: Mapping[str, Any], callback_url: str | None = None) -> Shown:
     }  # fmt: skip
 
 
-def log_line(trace: str, one: Mapping[str, Any]) -> Shown | None:
+def log_line(one: Mapping[str, Any]) -> Shown | None:
     """One line of an instance's log: the console form of a transition; None where nobody has to read about it."""
-    said = line(one)
+    said, trace = line(one), one["instance_id"].hex
     if said is None:
         return None
-    return {"time": iso(one["time"]), "level": level(one).lower(), "step": one["step"], "line": f"[{trace}] {said}", "seq": one["seq"],
+    return {"instanceId": trace, "workflowId": one["workflow_id"], "time": iso(one["time"]), "level": level(one).lower(),
+            "step": one["step"], "line": f"[{trace}] {said}", "seq": one["seq"],
             "fields": {"verb": one["verb"], "attempt": one["attempt"], "worker": one["worker"]}}  # fmt: skip

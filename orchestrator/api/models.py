@@ -141,6 +141,7 @@ class VersionQuery(Lenient):
 class StartBody(Wire):
     workflow_id: str
     payload: dict[str, Any] = Field(default_factory=dict)
+    completion_url: str | None = Field(None, description="Where the end is to be POSTed; its host has to be allowed.")
 
 
 class ResolveBody(Wire):
@@ -175,7 +176,11 @@ class StatusAnswer(Wire):
     ended: str | None
     history: list[dict[str, Any]] = Field(description="One entry a transition, in order.")
     compensations: list[dict[str, Any]]
-    steps: list[dict[str, Any]]
+    steps: list[dict[str, Any]] = Field(description="At most 1000, in definition order, then by iteration.")
+    steps_omitted: int = Field(description="How many more there are; they have all ended well.")
+    completion: dict[str, Any] | None = Field(description="{url, status, tries, error, next}: who is told of the end.")
+    parent: dict[str, Any] | None = Field(description="{instanceId, step} that has started it.")
+    children: list[dict[str, Any]] = Field(description="{instanceId, workflowId, step, status} that it has started.")
 
 
 class PageAnswer(Wire):

@@ -29,6 +29,7 @@ from orchestrator.errors import (
     Conflict,
     Gone,
     Invalid,
+    InvalidCompletion,
     InvalidPayload,
     NotFound,
     OrchestratorError,
@@ -53,6 +54,7 @@ KINDS: tuple[tuple[type[OrchestratorError], int, str, str], ...] = (
     (Gone, 410, "gone", "No longer waiting"),
     (Conflict, 409, "conflict", "Does not fit the present state"),
     (InvalidPayload, 422, "invalid-payload", "The payload does not fit the workflow"),
+    (InvalidCompletion, 422, "invalid-completion", "The end may not be told there"),
     (Invalid, 422, "invalid", "The definition has errors"),
 )
 # For pydantic's kinds of fault whose own text speaks of Python.

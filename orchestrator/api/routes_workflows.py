@@ -47,6 +47,7 @@ def start(body: m.StartBody, header: m.StartHeader) -> Answer:
         workflow_id=body.workflow_id,
         payload=body.payload,
         idempotency_key=header.idempotency_key,
+        completion_url=body.completion_url,
     )
     answer = {"instanceId": started.instance_id, "traceId": started.instance_id, "status": started.status}
     location = f"{system().settings.base_url}/api/workflows/{started.instance_id}/status"

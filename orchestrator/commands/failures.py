@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from orchestrator.errors import BadRequest, Invalid, OrchestratorError, TooLarge
+from orchestrator.errors import BadRequest, Invalid, OrchestratorError, SettingsError, TooLarge
 
 FAILED, WRONG_USE = 1, 2
 NOT_UPGRADED = ("42P01", "42703")  # SQLSTATE undefined_table, undefined_column
@@ -22,7 +22,7 @@ def explain(error: Exception) -> Failure:
     if isinstance(error, Invalid):
         return Failure(text="\n".join(f"error: {problem}" for problem in error.problems), code=WRONG_USE)
     if isinstance(error, OrchestratorError):
-        code = WRONG_USE if isinstance(error, BadRequest | TooLarge) else FAILED
+        code = WRONG_USE if isinstance(error, BadRequest | TooLarge | SettingsError) else FAILED
         return Failure(text=f"error: {error}", code=code)
     return Failure(text=f"error: {_of_database(error) or _of_broker(error) or _unexpected(error)}", code=FAILED)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from orchestrator import queries, states
+from orchestrator import states, views
 from orchestrator.lines import line
 from orchestrator.store import instances
 from orchestrator.system import System
@@ -21,21 +21,21 @@ Entry = Mapping[str, Any]
 def follow(
     system: System, *, tenant: str, trace: str, until: Callable[[str], bool], check: Callable[[], None] = lambda: None
 ) -> Iterator[Entry]:
-    """Every transition (`views.entry`) in order, until the instance's status is one to stop at.
+    """Every transition (`views.entry`), its descendants' too, in order, until the instance's status is one to stop at.
 
     `check` is called at every look and may raise. Raises NotFound.
     """
-    seq, pause = 0, SOONEST
+    seen: dict[str, int] = {}
+    pause = SOONEST
     while True:
         status = _status(system, tenant, trace)  # asked first: all that led to it is in the history by then
-        seen = seq
-        for entry in _since(system, tenant, trace, seen):
+        pause = min(LATEST, pause * 1.2)
+        for entry in _news(system, tenant, trace, seen):
             yield entry
-            seq = entry["seq"]
+            pause = SOONEST
         if until(status):
             return
         check()
-        pause = SOONEST if seq > seen else min(LATEST, pause * 1.2)
         time.sleep(pause)
 
 
@@ -48,8 +48,9 @@ def is_parked(status: str) -> bool:
     return status in (states.WAITING, states.STUCK, states.SUSPENDED)
 
 
-def step_line(system: System, trace: str, entry: Entry) -> str | None:
+def step_line(system: System, entry: Entry) -> str | None:
     """`[trace] step START` and so on; None for what is not a step's, or is nobody's concern."""
+    trace = entry["instanceId"]
     if entry["step"] is None:
         return None
     said = line(entry, callback_url(system, trace, entry) if entry["verb"] == "park" else None)
@@ -68,9 +69,13 @@ def _status(system: System, tenant: str, trace: str) -> str:
     return str(found["status"]) if found else ""
 
 
-def _since(system: System, tenant: str, trace: str, seq: int) -> Iterator[Entry]:
-    cursor: str | None = str(seq)
-    while cursor is not None:
-        page = queries.history(system, tenant=tenant, instance_id=trace, limit=PAGE, cursor=cursor)
-        yield from page.items
-        cursor = page.cursor
+def _news(system: System, tenant: str, trace: str, seen: dict[str, int]) -> Iterator[Entry]:
+    """What was not `seen` yet, which is noted there."""
+    while True:
+        with system.database.transaction() as connection:
+            found = instances.family_news(connection, tenant, trace, seen=seen, limit=PAGE)
+        for entry in map(views.entry, found):
+            seen[entry["instanceId"]] = entry["seq"]
+            yield entry
+        if len(found) < PAGE:
+            return

@@ -25,12 +25,14 @@ id_argument = click.argument("instance_id", metavar="ID")
 @click.argument("workflow")
 @click.argument("payload", metavar="PAYLOAD.json|-")
 @click.option("--key", help="Idempotency key: the same one again starts nothing and prints the same id.")
+@click.option("--completion-url", metavar="URL", help="Where the end is to be told; its host has to be allowed.")
 @data_dir_option
-def start(workflow: str, payload: str, key: str | None, data_dir: Path | None) -> None:
+def start(workflow: str, payload: str, key: str | None, completion_url: str | None, data_dir: Path | None) -> None:
     """Start an instance of WORKFLOW (an id, or a file) and print its id."""
     body = reading.payload(payload)
     system = connect(data_dir)
-    started = starting.start(system, starting.named(system, workflow), body, key=key)
+    started = starting.start(system, starting.named(system, workflow), body, key=key,
+                             completion_url=completion_url)  # fmt: skip
     click.echo(started.instance_id)
     if not started.created:
         click.echo("this key was used before: nothing new was started", err=True)
@@ -125,7 +127,7 @@ def logs(instance_id: str, follow: bool, as_json: bool, data_dir: Path | None) -
         trace = queries.status(system, tenant=tenant, instance_id=instance_id)["instanceId"]
         for entry in following.follow(system, tenant=tenant, trace=trace, until=following.is_over):
             if entry["line"]:
-                click.echo(f"{entry['time']} [{trace}] {entry['line']}")
+                click.echo(f"{entry['time']} [{entry['instanceId']}] {entry['line']}")
         return
     items = _all(lambda cursor: queries.logs(
         system, tenant=tenant, instance_id=instance_id, limit=PAGE, cursor=cursor))  # fmt: skip

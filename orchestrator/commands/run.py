@@ -122,14 +122,15 @@ class Flight:
         from orchestrator.commands import following
 
         self._moved = time.monotonic()
-        if said := following.step_line(system, trace, entry):
+        if said := following.step_line(system, entry):
             if entry["verb"] == "park" and not self._no_wait:
                 serve()  # before its address is printed
             click.echo(said)
-            self._hint(trace, entry)
-        return entry["status"] if entry["step"] is None else None
+            self._hint(entry)
+        return entry["status"] if entry["step"] is None and entry["instanceId"] == trace else None
 
-    def _hint(self, trace: str, entry: Any) -> None:
+    def _hint(self, entry: Any) -> None:
+        trace = entry["instanceId"]
         step, there = f"{trace} {entry['step']}", self._there
         if entry["verb"] == "park":
             note(f"decide with a POST there, or `orchestrator approve {step}{there}` (or with --reject)")

@@ -19,13 +19,15 @@ def named(system: System, workflow: str) -> str:
     return store(system, Path(workflow)) if reading.is_definition_file(workflow) else workflow
 
 
-def start(system: System, name: str, payload: Any, *, key: str | None = None) -> Started:
+def start(system: System, name: str, payload: Any, *, key: str | None = None,
+          completion_url: str | None = None) -> Started:  # fmt: skip
     """Start the workflow of that id. Raises what `engine.start` does, but names a near one when there is none."""
     from orchestrator import engine
 
     tenant = system.settings.tenant
     try:
-        return engine.start(system, tenant=tenant, workflow_id=name, payload=payload, idempotency_key=key)
+        return engine.start(system, tenant=tenant, workflow_id=name, payload=payload, idempotency_key=key,
+                            completion_url=completion_url)  # fmt: skip
     except NotFound as error:
         raise _unknown(system, name) from error
 

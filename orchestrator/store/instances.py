@@ -2,28 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from orchestrator.states import Phase
+
 SUMMARY = (
     "id, workflow_id, version_id, version, status, reason, business_key, started_at, ended_at, suspended_at,"
-    " cancel_requested_at, deadline_at"
+    " cancel_requested_at, deadline_at, parent_id, parent_step"
 )
-FIND = text(f"SELECT {SUMMARY}, payload FROM instance WHERE tenant = :tenant AND id = CAST(:id AS uuid)")
+COMPLETION = "completion_url, completion_life, completion_tries, completion_due_at, completion_error"
+FIND = text(
+    f"SELECT {SUMMARY}, payload, life, {COMPLETION} FROM instance WHERE tenant = :tenant AND id = CAST(:id AS uuid)"
+)
 GLANCE = text(
     "SELECT status, reason, history_seq, ended_at IS NOT NULL FROM instance WHERE tenant = :tenant AND id = CAST(:id AS uuid)"
 )
 BY_KEY = text(
     "SELECT id, status, request_digest FROM instance WHERE tenant = :tenant AND idempotency_key = :idempotency_key"
 )
-STEPS = text('SELECT * FROM step WHERE instance_id = CAST(:id AS uuid) ORDER BY "order", phase')
-HISTORY = text(
-    "SELECT * FROM history WHERE instance_id = CAST(:id AS uuid) AND tenant = :tenant AND seq > :after"
-    " ORDER BY seq LIMIT :limit"
-)
+# What is settled comes last, so that what a limit leaves out is what nobody has to look at.
+STEPS = text("""
+SELECT * FROM step WHERE instance_id = CAST(:id AS uuid) AND phase = :phase
+ORDER BY state IN ('SUCCEEDED', 'SKIPPED'), "order", length(step), step LIMIT :limit
+""")
+STEP_COUNT = text("SELECT count(*) FROM step WHERE instance_id = CAST(:id AS uuid) AND phase = :phase")
+HISTORY = text("""
+SELECT h.*, i.workflow_id FROM history h JOIN instance i ON i.id = h.instance_id
+WHERE h.instance_id = CAST(:id AS uuid) AND h.tenant = :tenant ORDER BY h.seq LIMIT :limit
+""")
+# An instance and all that descend from it. [instance_child]
+FAMILY = """
+RECURSIVE family AS (
+  SELECT id, workflow_id FROM instance WHERE tenant = :tenant AND id = CAST(:id AS uuid)
+  UNION ALL
+  SELECT c.id, c.workflow_id FROM family f JOIN instance c ON c.parent_id = f.id AND c.tenant = :tenant)
+"""
+FAMILY_HISTORY = text(f"""
+WITH {FAMILY}
+SELECT h.*, f.workflow_id FROM family f CROSS JOIN LATERAL (
+  SELECT * FROM history WHERE instance_id = f.id AND tenant = :tenant
+    AND (time, instance_id, seq) > (CAST(:time AS timestamptz), CAST(:instance AS uuid), :seq)
+  ORDER BY time, seq LIMIT :limit) h
+ORDER BY h.time, h.instance_id, h.seq LIMIT :limit
+""")
+# For who follows as it happens: by each one's own numbers, for a moment may be committed after a later one was read.
+FAMILY_NEWS = text(f"""
+WITH {FAMILY}
+SELECT h.*, f.workflow_id FROM family f
+LEFT JOIN json_to_recordset(CAST(:seen AS json)) AS known(id uuid, seq int) ON known.id = f.id
+CROSS JOIN LATERAL (
+  SELECT * FROM history WHERE instance_id = f.id AND tenant = :tenant AND seq > coalesce(known.seq, 0)
+  ORDER BY seq LIMIT :limit) h
+ORDER BY h.time, h.instance_id, h.seq LIMIT :limit
+""")
 ACTIVE_STEPS = text("""
 SELECT instance_id, step FROM step WHERE instance_id = ANY(CAST(:ids AS uuid[])) AND branches_left = 0
   AND state IN ('READY', 'RUNNING', 'RETRYING', 'WAITING', 'UNKNOWN', 'COMPENSATING', 'STUCK')
@@ -51,6 +88,15 @@ FROM instance i JOIN step s ON s.instance_id = i.id WHERE i.ended_at IS NULL
 
 
 @dataclass(frozen=True, kw_only=True)
+class Position:
+    """Where a page of a family's history ended."""
+
+    time: datetime
+    instance: str
+    seq: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Glance:
     """The least that tells whether an instance has changed."""
 
@@ -75,13 +121,37 @@ def by_idempotency_key(connection: Connection, tenant: str, key: str) -> dict[st
     return dict(row) if row else None
 
 
-def steps(connection: Connection, instance_id: str) -> list[dict[str, Any]]:
-    return [dict(row) for row in connection.execute(STEPS, {"id": instance_id}).mappings()]
+def steps(connection: Connection, instance_id: str, phase: Phase, limit: int) -> tuple[list[dict[str, Any]], int]:
+    """At most `limit` of them, and how many were left out: those first that ended well."""
+    values = {"id": instance_id, "phase": phase, "limit": limit}
+    found = [dict(row) for row in connection.execute(STEPS, values).mappings()]
+    if len(found) < limit:
+        return found, 0
+    return found, int(connection.execute(STEP_COUNT, {"id": instance_id, "phase": phase}).scalar_one()) - len(found)
 
 
-def history(connection: Connection, tenant: str, instance_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
-    values = {"tenant": tenant, "id": instance_id, "after": after, "limit": limit}
+def history(connection: Connection, tenant: str, instance_id: str, *, limit: int) -> list[dict[str, Any]]:
+    """Its own, oldest first."""
+    values = {"tenant": tenant, "id": instance_id, "limit": limit}
     return [dict(row) for row in connection.execute(HISTORY, values).mappings()]
+
+
+def family_history(
+    connection: Connection, tenant: str, instance_id: str, *, after: Position, limit: int
+) -> list[dict[str, Any]]:
+    """Its own and that of all who descend from it, by time."""
+    values = {"tenant": tenant, "id": instance_id, "limit": limit, "time": after.time, "instance": after.instance,
+              "seq": after.seq}  # fmt: skip
+    return [dict(row) for row in connection.execute(FAMILY_HISTORY, values).mappings()]
+
+
+def family_news(
+    connection: Connection, tenant: str, instance_id: str, *, seen: Mapping[str, int], limit: int
+) -> list[dict[str, Any]]:
+    """The same, of each beyond the number that was `seen` of it."""
+    known = json.dumps([{"id": trace, "seq": seq} for trace, seq in seen.items()])
+    values = {"tenant": tenant, "id": instance_id, "limit": limit, "seen": known}
+    return [dict(row) for row in connection.execute(FAMILY_NEWS, values).mappings()]
 
 
 def active_steps(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]]:

@@ -625,3 +625,14 @@ def _watched(system: System) -> None:
             return bool(connection.exec_driver_sql("SELECT count(*) FROM watching").scalar_one())
 
     flights.until(watched, "that somebody watches")
+
+
+# Completions
+
+
+def test_a_completion_url_that_is_not_allowed_is_refused(api: FlaskClient, fee: str) -> None:
+    body = {"workflowId": fee, "payload": {"permitNo": "P-1", "fee": 1}, "completionUrl": "http://169.254.169.254/"}
+    document = problem(api.post(START, json=body), 422)
+    assert "169.254.169.254 is not an allowed host" in document["errors"][0]["message"]
+    assert "ORCHESTRATOR_WEBHOOK_HOSTS" in document["errors"][0]["hint"]
+    assert api.get("/api/workflows").get_json()["items"] == []

@@ -119,7 +119,7 @@ def test_an_unknown_workflow_is_told_with_a_near_one(ask: Ask) -> None:
         (("resolve", "0" * 32, "chargeFee"), 2, "say one of --succeeded JSON, --failed, --retry"),
         (("resolve", "0" * 32, "chargeFee", "--succeeded", "{"), 2, "error: --succeeded:1:2: not JSON"),
         (("resolve", "0" * 32, "chargeFee", "--succeeded", "done"), 2, "a text is written --succeeded '\"done\"'"),
-        (("worker", "--queues", "legs,lgs"), 2, "services.yaml names no queue lgs; there are legs, sweep"),
+        (("worker", "--queues", "legs,lgs"), 2, "services.yaml names no queue lgs; there are landed, legs, sweep"),
         (("approve", "0" * 32, "chargeFee", "--result", "NaN"), 2, "NaN is no JSON value"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_web_server_whose_port_is_taken_says_which_and_how_to_mend_it(
         monkeypatch.setenv("ORCHESTRATOR_PORT", port)
         said = ask("web")
     assert (said.code, said.err) == (
-        1, f"error: port {port} of 127.0.0.1 is taken: set ORCHESTRATOR_PORT to another\n"
+        2, f"error: port {port} of 127.0.0.1 is taken: set ORCHESTRATOR_PORT to another\n"
     )  # fmt: skip
 
 
@@ -186,3 +186,48 @@ def test_an_order_that_says_too_little_or_too_much_is_refused(ask: Ask, argument
     answer = ask(*arguments)
     assert answer.code == 2
     assert said in answer.err.splitlines()[-1]
+
+
+def test_purge_counts_first_and_then_deletes(ask: Ask) -> None:
+    ask("db", "upgrade")
+    trace = ask("start", "permit-renewal", PERMIT).out.strip()
+    ask("cancel", trace)
+    assert ask("purge", "--older-than", "1d").out == "0 deleted\n"
+    assert ask("purge", "--older-than", "1ms", "--dry-run").out == "1 would be deleted\n"
+    assert ask("purge", "--older-than", "1ms", "--status", "completed,failed").out == "0 deleted\n"
+    assert ask("purge", "--older-than", "1ms", "--status", "cancelled", "--workflow", "permit-renewal").out == (
+        "1 deleted\n"
+    )
+    assert ask("status", trace).code == 1
+    assert ask("purge", "--older-than", "long").code == 2
+    assert "no instance ends as RUNNING" in ask("purge", "--older-than", "1d", "--status", "running").err
+
+
+def test_a_completion_is_asked_for_at_the_start_and_its_key_is_told(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask("db", "upgrade")
+    told = ("start", "permit-renewal", PERMIT, "--completion-url", "https://hooks.example/x")
+    assert "hooks.example is not an allowed host" in ask(*told).err
+    monkeypatch.setenv("ORCHESTRATOR_WEBHOOK_HOSTS", "hooks.example")
+    trace = ask(*told).out.strip()
+    shown = json.loads(ask("status", trace, "--json").out)
+    assert shown["completion"] == {"url": "https://hooks.example/x", "status": "awaited", "tries": 0, "error": None,
+                                   "next": None}  # fmt: skip
+    assert re.fullmatch("[0-9a-f]{64}", json.loads(ask("webhook", "--json").out)["key"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("BROKER_URL", "foo", "ORCHESTRATOR_BROKER_URL is not a broker's address, such as redis://"),
+        ("LEASE", "soon", "ORCHESTRATOR_LEASE='soon'"),
+        ("RETENTION", "never", "ORCHESTRATOR_RETENTION='never'"),
+    ],
+)
+def test_a_wrong_setting_is_wrong_use(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"ORCHESTRATOR_{name}", value)
+    for command in (("list",), ("worker",), ("beat",), ("web",), ("up",)):
+        answer = ask(*command)
+        assert answer.code == 2, command
+        assert said in answer.err.splitlines()[-1]

@@ -15,19 +15,25 @@ from orchestrator.approvals import Answer
 from orchestrator.definition import Retry
 from tests.unit.flying import DONE, EPOCH, TRACE, Flight, block, gate, reply, service
 
+UNTOLD = {"completion_url": None, "completion_life": 0, "completion_tries": 0, "completion_due_at": None,
+          "completion_error": None}  # fmt: skip
 FORGOTTEN: dict[str, Any] = {"output": None, "error": None, "comment": None, "decided_by": None}
 
 
 def shown(flight: Flight, **outputs: Any) -> dict[str, Any]:
     """What `GET …/status` answers; `outputs` of steps by id."""
-    header = asdict(flight.header) | {"id": UUID(flight.header.id), "payload": {"fee": 75}}
+    header = asdict(flight.header) | {"id": UUID(flight.header.id), "payload": {"fee": 75}} | UNTOLD
     rows = [asdict(row) | FORGOTTEN | {"output": outputs.get(row.step)} for row in flight.rows.values()]
-    history = [asdict(entry) | {"time": flight.now} for entry in flight.history]
+    history = [told(entry, flight) for entry in flight.history]
     found = views.status(
         header, flight.plan, rows, history, lambda one: f"http://127.0.0.1/callbacks/{TRACE}/{one['step']}"
     )
     assert json.loads(json.dumps(found)) == found, "it is JSON"
     return found
+
+
+def told(entry: Any, flight: Flight) -> dict[str, Any]:
+    return asdict(entry) | {"time": flight.now, "instance_id": UUID(TRACE), "workflow_id": "flight"}
 
 
 def step(answer: dict[str, Any], name: str) -> dict[str, Any]:
@@ -174,6 +180,27 @@ def test_a_log_line_names_the_trace_and_how_grave_it_is(result: Any, level: str)
     flight = Flight.of(service("a", "none.a"), service("b"))
     flight.run("a", result)
     entry = next(one for one in flight.history if one.attempt == 1 and one.verb != "claim")
-    line = views.log_line(TRACE, asdict(entry) | {"time": flight.now})
+    line = views.log_line(told(entry, flight))
     assert line is not None
     assert (line["level"], line["line"].startswith(f"[{TRACE}] a "), line["seq"]) == (level, True, entry.seq)
+
+
+def test_steps_are_told_in_definition_order_and_then_by_iteration() -> None:
+    flight = Flight.of(service("a"), service("b"))
+    rows = [asdict(row) | FORGOTTEN for row in flight.rows.values()]
+    many = [rows[0] | {"step": name, "order": order} for name, order in
+            (("b", 1), ("a[10]", 0), ("a[2][1]", 0), ("a[2][0]", 0))]  # fmt: skip
+    header = asdict(flight.header) | {"id": UUID(flight.header.id), "payload": {}} | UNTOLD
+    found = views.status(header, None, many, [], lambda _: "")
+    assert [one["step"] for one in found["steps"]] == ["a[2][0]", "a[2][1]", "a[10]", "b"]
+    assert found["currentSteps"] == ["a[2][0]", "a[2][1]", "a[10]", "b"]
+
+
+def test_a_child_names_the_instance_and_the_step_that_have_started_it() -> None:
+    flight = Flight.of(service("a"))
+    header = (
+        asdict(flight.header) | {"id": UUID(flight.header.id), "payload": {}, "parent_step": "inspection[1]"} | UNTOLD
+    )
+    found = views.status(header | {"parent_id": UUID(int=7)}, flight.plan, [], [], lambda _: "")
+    assert found["parent"] == {"instanceId": UUID(int=7).hex, "step": "inspection[1]"}
+    assert shown(flight)["parent"] is None
