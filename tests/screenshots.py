@@ -19,9 +19,15 @@ from tests.city import City, city
 from tests.e2e.conftest import ARGUMENTS, CHROMIUM
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-WIDE, NARROW = (1280, 900), (360, 740)
+WIDE, NARROW = (1200, 860), (360, 740)
 LARGEST = 200_000  # bytes of a picture
 HOUR = 3600.0
+# (end of the name, scheme, size, pages)
+SHOTS = (
+    ("", "light", WIDE, ("overview", "instances", "inbox", "review", "stuck", "where", "workflow")),
+    ("-dark", "dark", WIDE, ("overview", "undone")),
+    ("-narrow", "light", NARROW, ("inbox", "where")),
+)
 
 
 @contextmanager
@@ -54,7 +60,7 @@ def morning(city: City) -> dict[str, str]:
     waiting = [city.waiting(number) for number in ("STR-2026-0409", "STR-2026-0412")][-1]
     return {
         "overview": "/ui", "instances": "/ui/instances", "inbox": "/ui/inbox",
-        "review": f"/ui/inbox/{waiting}/zoningApproval", "instance": f"/ui/instances/{undone}",
+        "review": f"/ui/inbox/{waiting}/zoningApproval", "undone": f"/ui/instances/{undone}",
         "stuck": f"/ui/instances/{stuck}", "uncertain": f"/ui/instances/{uncertain}", "where": f"/ui/where/{waiting}",
         "finished": f"/ui/where/{done}", "lanes": "/ui/lanes", "workflows": "/ui/workflows",
         "workflow": "/ui/workflows/permit-renewal",
@@ -73,17 +79,14 @@ def take(browser: Browser, site: str, pages: dict[str, str], folder: Path, *, sc
 
 
 def main(folder: Path = IMAGES, *, everything: bool = False) -> None:
-    """`everything`: each page in every size and scheme, for whoever works on them."""
+    """`everything`: each page in every size and scheme, and whole, for whoever works on them."""
     folder.mkdir(parents=True, exist_ok=True)
     with _city() as city, sync_playwright() as playwright:
         pages = morning(city)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        wide = pages if everything else {name: pages[name] for name in ("overview", "instances", "inbox", "review", "stuck", "where", "workflow")}  # fmt: skip
-        take(browser, city.site, wide, folder, scheme="light", size=WIDE, suffix="", whole=everything)
-        dark = pages if everything else {name: pages[name] for name in ("overview", "instance")}
-        take(browser, city.site, dark, folder, scheme="dark", size=WIDE, suffix="-dark", whole=everything)
-        narrow = pages if everything else {name: pages[name] for name in ("inbox", "where")}
-        take(browser, city.site, narrow, folder, scheme="light", size=NARROW, suffix="-narrow", whole=everything)
+        for suffix, scheme, size, names in SHOTS:
+            chosen = pages if everything else {name: pages[name] for name in names}
+            take(browser, city.site, chosen, folder, scheme=scheme, size=size, suffix=suffix, whole=everything)
         browser.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,15 +12,22 @@ from orchestrator.definition import Definition
 from orchestrator.graph_svg import svg
 
 ROW = "#step-"  # and the step's id
+FITS = 720  # pixels
 
 
 def of_definition(definition: Definition) -> Markup:
-    return Markup(svg(definition, style=False))  # noqa: S704 - it escapes what it draws
+    return _sized(svg(definition, style=False))
 
 
 def of_instance(definition: Definition | None, steps: Iterable[Mapping[str, Any]]) -> Markup:
     """`steps`: those of `queries.status`. Empty where the definition cannot be read any more."""
     if definition is None:
         return Markup("")
-    states = {one["step"]: one["status"] for one in steps}
-    return Markup(svg(definition, states, link=ROW, style=False))  # noqa: S704 - it escapes what it draws
+    return _sized(svg(definition, {one["step"]: one["status"] for one in steps}, link=ROW, style=False))
+
+
+def _sized(drawn: str) -> Markup:
+    """One that is a little wider than its column is drawn smaller; a wide one keeps its size, and scrolls."""
+    width = re.search(r'<svg [^>]*\bwidth="(\d+)', drawn)
+    fits = width is not None and int(width[1]) <= FITS
+    return Markup(drawn.replace('class="flow"', 'class="flow fit"', 1) if fits else drawn)  # noqa: S704 - it is escaped

@@ -17,7 +17,7 @@ INSTANCE_WORDS = {
     "WAITING": "Waiting",
     "COMPENSATING": "Being undone",
     "SUSPENDED": "Suspended",
-    "STUCK": "Stuck: needs a person",
+    "STUCK": "Stuck",
     "COMPLETED": "Completed",
     "COMPENSATED": "Failed and undone",
     "FAILED": "Failed",
@@ -31,10 +31,10 @@ STEP_WORDS = {
     "SUCCEEDED": "Done",
     "SKIPPED": "Skipped",
     "FAILED": "Failed",
-    "UNKNOWN": "Unknown whether done: needs a person",
+    "UNKNOWN": "Unknown whether done",
     "COMPENSATING": "Being undone",
     "COMPENSATED": "Undone",
-    "STUCK": "Undo failed: needs a person",
+    "STUCK": "Undo failed",
 }
 REASON_WORDS = {
     "uncertain": "nobody knows whether a step was done",

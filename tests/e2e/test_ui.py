@@ -163,7 +163,7 @@ def test_filters_narrow_the_list(desk: Page, town: City, scenes: dict[str, str])
         return desk.locator("tbody tr").count()
 
     desk.goto(f"{town.site}/ui/instances")
-    desk.get_by_label("State").select_option("Stuck: needs a person")
+    desk.get_by_label("State").select_option("Stuck")
     desk.get_by_label("Workflow").select_option("Street closure")
     desk.get_by_role("button", name="Filter").click()
     assert rows() == 1
