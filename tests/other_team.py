@@ -19,7 +19,7 @@ QUEUE = "reports"
 FOLDER, FORWARD, SERIALIZER = "OTHER_TEAM_FOLDER", "OTHER_TEAM_FORWARDS", "OTHER_TEAM_SERIALIZER"
 app = Celery("other_team", broker=os.environ.get("OTHER_TEAM_BROKER"), set_as_current=False)
 app.conf.update(task_default_queue=QUEUE, broker_connection_retry_on_startup=True, worker_enable_remote_control=False,
-                task_serializer=os.environ.get(SERIALIZER, "json"), accept_content=["json", "pickle"])  # fmt: skip
+                task_serializer=os.environ.get(SERIALIZER, "json"))  # fmt: skip
 
 
 def note(entry: dict[str, Any]) -> None:

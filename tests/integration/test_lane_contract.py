@@ -20,6 +20,7 @@ from orchestrator.lane import Call, Lane
 from orchestrator.lanes.caller import Caller
 from orchestrator.servers.ports import free_port
 from tests import flights
+from tests.services import Airport
 
 pytestmark = pytest.mark.integration
 
@@ -32,6 +33,7 @@ CALL = Call(
 
 
 def program() -> str:
+    found: str
     [found] = [code for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if "sys.argv" in code]
     return found
 
@@ -102,6 +104,17 @@ def test_the_receiver_can_be_asked_for_a_key(tmp_path: Path, caller: Caller) -> 
         told = caller.call(lane, CALL)
         asked = caller.ask(lane, CALL)
     assert (asked.outcome, asked.output) == ("done", told.output)
+
+
+def test_an_input_that_grew_too_large_fails_the_step_and_sends_nothing(airport: Airport) -> None:
+    text = """
+id: grown
+steps: [{id: grow, service: keyed.grow, input: {one: "${payload.text}", two: "${payload.text}"}}]
+"""
+    shown = airport.ended(airport.fly(text, {"text": "x" * 600_000}))
+    assert shown["status"] == "FAILED"
+    assert (shown["steps"][0]["reason"], airport.service.calls("grow")) == ("rejected", [])
+    assert "the input of grow has 1200" in shown["steps"][0]["error"]
 
 
 def test_the_errback_of_the_page_is_the_one_that_the_tests_run() -> None:

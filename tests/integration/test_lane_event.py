@@ -252,7 +252,7 @@ def test_a_landed_error_rejects(worker: System, broker_url: str) -> None:
     assert (shown["status"], shown["steps"][0]["error"]) == ("FAILED", "full")
 
 
-BAD = [
+BAD: list[bytes | dict[str, Any]] = [
     b"",
     b"\xff\xfe",
     b"[1, 2]",
