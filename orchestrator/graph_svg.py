@@ -38,8 +38,8 @@ def svg(definition: Definition, states: Mapping[str, str] | None = None, *, item
 
     `states`: row name → state (`sign`, in loops `sign[3]`), shown in words, with a mark, and as a class; an empty
     mapping says of every step that it is not reached, none draws the definition alone. `items`: row name of a
-    `forEach` → how many items its list has. `link`: makes every step a link, to this and its id (`#step-`). `prefix`
-    keeps ids apart where a page has several. `style=False` leaves the style sheet (`graph_style.CSS`) to a page whose
+    `forEach` → how many items its list has. `link`: makes every step a link, to this and its id (`#step-`); with
+    `states`, every step that is reached. `prefix` keeps ids apart where a page has several. `style=False` leaves the style sheet (`graph_style.CSS`) to a page whose
     policy forbids it here.
     """
     counts = None if states is None else tallies(definition, states, items)
@@ -134,9 +134,10 @@ class _Drawing:
         tally = self._counts.get(step.id) if self._counts is not None else None
         tone = TONES.get(tally.state, "past") if tally else ""
         classes = " ".join(word for word in ("step", f"kind-{kind(step)}", tone, "toned" if tone else "") if word)
-        about = f' aria-label="{_text(_said(step, tally))}"' if self._link is not None else ""
-        tag = "g" if self._link is None else f'a href="{_text(self._link + step.id)}"'
-        yield f'<{tag} class="{classes}" data-step="{_text(step.id)}" transform="translate({left} {top})"{about}>'
+        tag = "g"
+        if self._link is not None and (tally or self._counts is None):
+            tag = f'a href="{_text(self._link + step.id)}" aria-label="{_text(_said(step, tally))}"'
+        yield f'<{tag} class="{classes}" data-step="{_text(step.id)}" transform="translate({left} {top})">'
         yield drawn + "".join(_lines(box, step, tally))
         yield f"</{tag[0]}>"
 
