@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -87,3 +90,28 @@ def test_it_binds_what_the_settings_say_and_opens_no_control_socket() -> None:
     chosen = options(Settings(host="::1", port=8081))
     assert chosen["bind"] == "[::1]:8081"
     assert chosen["control_socket_disable"] is True
+
+
+def test_who_waits_for_a_change_is_answered_when_the_server_stops(
+    server: tuple[subprocess.Popen[bytes], str], database_url: str
+) -> None:
+    process, url = server
+    wait_until(lambda: answers(f"{url}/readyz"), within=30)
+    asked(url, "PUT", "definitions/held", b"id: held\nsteps: [{id: decide, pause: true}]")
+    begun = asked(url, "POST", "workflows/start", b'{"workflowId": "held"}')
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(asked, url, "GET", f"workflows/{begun['instanceId']}/status?wait=60s")
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            wait_until(lambda: connection.execute("SELECT 1 FROM watching").fetchone() is not None, within=10)
+        stopped = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert waits.result(timeout=15)["status"] == "RUNNING"
+        assert process.wait(timeout=15) == 0
+    assert time.monotonic() - stopped < 8, "it was not killed for who waited"
+
+
+def asked(url: str, method: str, path: str, content: bytes | None = None) -> Any:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/api/{path}", content, headers, method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
