@@ -88,9 +88,12 @@ def state_words(state: str | None, words: Mapping[str, str]) -> str:
     return words.get(state or "", state or "")
 
 
-def mood(state: str | None) -> str:
-    """The CSS class of a state; the words beside it say the same, so that colour alone tells nothing."""
-    return MOODS.get(state or "", "plain")
+def mood(state: str | None, *, of_step: bool = False) -> str:
+    """The CSS class of a state; the words beside it say the same, so that colour alone tells nothing.
+
+    An instance that was undone has failed; a step that was undone is as it should be then.
+    """
+    return "plain" if of_step and state == states.COMPENSATED else MOODS.get(state or "", "plain")
 
 
 def mark(state: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from flask.testing import FlaskClient
 
 from orchestrator import boards
 from orchestrator.api.app import create_app
+from orchestrator.api.auth import Principal
 from orchestrator.changes import Changes
 from orchestrator.errors import BadRequest
 from orchestrator.ui import events, flash
@@ -202,3 +204,29 @@ def test_a_wait_inside_a_loop_is_decided_by_the_name_of_its_iteration(client: Fl
     assert found is not None
     assert (found["status"], found["decidedBy"]) == ("SUCCEEDED", "local")
     assert b"Every room" in client.get(f"/ui/where/{instance}").data
+
+
+def as_somebody(app: Flask, *scopes: str) -> FlaskClient:
+    """A client whose user has these scopes only."""
+    person = Principal(tenant=flights.TENANT, subject="r.visitor", scopes=frozenset(scopes))
+    app.extensions["authenticator"] = SimpleNamespace(authenticate=lambda _: person)
+    return app.test_client()
+
+
+def test_buttons_that_would_be_refused_are_left_out(app: Flask, tower: Airport) -> None:
+    instance = waits(tower)
+    pages = ("/ui/instances", f"/ui/instances/{instance}", f"/ui/inbox/{instance}/ask", "/ui/workflows/ask")
+    everything = as_somebody(app, "workflows:read", "workflows:operate", "workflows:decide", "workflows:start", "definitions:read")  # fmt: skip
+    assert all('method="post"' in everything.get(page).data.decode() for page in pages)
+    reader = as_somebody(app, "workflows:read", "definitions:read")
+    assert not any('method="post"' in reader.get(page).data.decode() for page in pages)
+
+
+@pytest.mark.parametrize(
+    "path", ["instances/{}/suspend", "inbox/{}/ask", "instances/{}/steps/ask/resolve", "workflows/ask/start", "orders"]
+)
+def test_what_was_left_out_is_refused_all_the_same(app: Flask, tower: Airport, path: str) -> None:
+    instance = waits(tower)
+    sent = as_somebody(app, "workflows:read").post(f"/ui/{path.format(instance)}", headers=SIGNED)
+    assert sent.status_code == 403
+    assert tower.status(instance)["status"] == "WAITING"
