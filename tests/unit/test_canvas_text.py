@@ -81,3 +81,76 @@ def test_a_conditional_block_opens_behind_its_gate() -> None:
 - {id: done, service: s.x}
 """
     assert printed(steps) == ["chain([review], chord([b], [c]) → [done])"]
+
+
+def test_a_switch_cuts_and_each_of_its_ways_has_a_line() -> None:
+    steps = """\
+- {id: a, service: s.x}
+- id: decide
+  switch:
+    - {when: payload.small, steps: [{id: b, service: s.x}, {id: c, service: s.y}]}
+    - {otherwise: true, steps: [{id: d, service: s.x}]}
+- {id: e, service: s.x}
+"""
+    assert printed(steps) == [
+        "chain([a decide])",
+        "when decide finds payload.small: chain([b c])",
+        "when decide finds none of these true: chain([d])",
+        "after the join of decide: chain([e])",
+    ]
+
+
+def test_loops_cut_and_show_what_is_sent_for_an_iteration() -> None:
+    steps = """\
+- id: docs
+  forEach: payload.documents
+  maxConcurrency: 5
+  steps: [{id: scan, service: s.x}, {id: sign, pause: true}, {id: file, service: s.x}]
+- id: tries
+  repeat: {until: steps.look.result.ok, max: 3}
+  steps: [{id: look, service: s.x}]
+- {id: done, service: s.x}
+"""
+    assert printed(steps) == [
+        "chain([docs])",
+        "for each of payload.documents in docs, 5 at a time: chain([scan sign])",
+        "after the decision on sign: chain([file])",
+        "after the last item of docs: chain([tries])",
+        "in each round of tries, until steps.look.result.ok (at most 3): chain([look])",
+        "after the last round of tries: chain([done])",
+    ]
+
+
+def test_a_timer_and_a_sub_workflow_cut() -> None:
+    steps = "- {id: w, wait: 24h}\n- {id: visit, workflow: site-inspection}\n- {id: c, service: s.x}"
+    assert printed(steps) == [
+        "chain([w])",
+        "when the time of w has come: chain([visit])",
+        "when site-inspection has ended, which visit starts: chain([c])",
+    ]
+
+
+def test_an_end_says_what_becomes_of_the_instance() -> None:
+    steps = """\
+- {id: a, service: s.x}
+- {id: halt, fail: too late, when: payload.late}
+- {id: b, service: s.x}
+- {id: stop, end: rejected}
+"""
+    assert printed(steps) == [
+        "chain([a halt])",
+        "when halt is skipped: chain([b stop])",
+        "at halt: the instance fails (too late), and what was done is undone",
+        "at stop: the instance completes (rejected)",
+    ]
+
+
+def test_a_control_step_in_a_branch_leaves_the_join_to_postgres() -> None:
+    steps = """\
+- id: review
+  branches:
+    legal: [{id: a, service: s.x}, {id: w, wait: 1h}, {id: b, service: s.x}]
+    fire: [{id: c, service: s.x}]
+- {id: d, service: s.x}
+"""
+    assert printed(steps) == ["chord([a w], [c]) → [d]", "when the time of w has come: chain([b])"]
