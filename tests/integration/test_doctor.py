@@ -67,7 +67,7 @@ def test_a_queue_without_a_worker_is_told_where_the_broker_can(ask: Ask, broker_
     scheme = urlsplit(broker_url).scheme
     told = "bad      consumers: there is no queue" if scheme == "amqp" else "unknown  consumers: redis cannot tell"
     lines = of(answer, "consumers")
-    assert len(lines) == 2  # the lanes' queue and the sweeps'
+    assert len(lines) == 3  # the lanes' queue, the sweeps' and the answers'
     assert all(line.startswith(told) for line in lines)
     assert answer.code == (1 if scheme == "amqp" else 0)
 
