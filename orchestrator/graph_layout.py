@@ -27,7 +27,7 @@ MARGIN = 20
 TERMINAL = 26  # the height of the circles at both ends
 
 # Kind of line → (height, the widest a character may be drawn, characters before it is wrapped).
-LINES = {"name": (20, 8.6, 30), "code": (17, 7.2, 36), "quiet": (17, 7.3, 36), "state": (23, 7.9, 60),
+LINES = {"name": (20, 8.6, 30), "code": (17, 7.2, 36), "quiet": (17, 7.3, 42), "state": (23, 7.9, 60),
          "label": (17, 7.2, 26)}  # fmt: skip
 MOST_LINES = 3  # of one text
 

@@ -32,7 +32,8 @@ CSS = """
 .flow .busy { --tone: var(--busy); } .flow .past { --tone: var(--past); }
 .flow .toned .box, .flow .toned .frame, .flow .toned .side, .flow .toned .stack { stroke: var(--tone); }
 .flow .toned .box { stroke-width: 1.75; }
-.flow .state { font-size: 12px; font-weight: 600; fill: var(--tone, var(--quiet)); }
+.flow .state { font-size: 12px; font-weight: 400; fill: var(--quiet); }
+.flow .toned .state { font-weight: 600; fill: var(--tone); }
 .flow .disc { fill: var(--tone, none); stroke: var(--tone, var(--line)); }
 .flow .mark { fill: none; stroke: var(--card); stroke-width: 1.8; stroke-linecap: round; stroke-linejoin: round; }
 .flow a { cursor: pointer; }

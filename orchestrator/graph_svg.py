@@ -59,6 +59,7 @@ def svg(definition: Definition, states: Mapping[str, str] | None = None, *, item
         f'<rect class="paper" {size} rx="8"/>',
         *drawing.shapes,
         f'<path class="arrow" d="{"".join(drawing.lines)}"/>',
+        *drawing.choices,
         f'<path class="head" d="{"".join(drawing.heads)}"/>',
         "</svg>",
     ]
@@ -95,6 +96,7 @@ class _Drawing:
     def __init__(self, counts: Mapping[str, Tally] | None, link: str | None) -> None:
         self._counts, self._link = counts, link
         self.shapes: list[str] = []
+        self.choices: list[str] = []  # above the lines, which begin in their middle
         self.lines: list[str] = []
         self.heads: list[str] = []
 
@@ -158,7 +160,7 @@ class _Drawing:
     def _opening(self, step: Step, middle: int, fork: int) -> None:
         if isinstance(step, SwitchStep):
             path = f"M{middle} {fork - DIAMOND}l{DIAMOND} {DIAMOND}-{DIAMOND} {DIAMOND}-{DIAMOND}-{DIAMOND}z"
-            self.shapes.append(f'<path class="choice" d="{path}"/>')
+            self.choices.append(f'<path class="choice" d="{path}"/>')
         else:
             self.heads.append(_dot(middle, fork, 4))
 
