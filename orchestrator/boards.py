@@ -27,7 +27,6 @@ from orchestrator.system import System
 
 HOUR = 3600.0
 BATCH, BATCHES = 100, 10  # of waits that are looked through for a page of the inbox
-KIN = 50  # children that are shown
 
 Shown = dict[str, Any]
 
@@ -214,21 +213,16 @@ def _action(action: TimeoutAction) -> Shown:
 
 
 def whole(system: System, *, tenant: str, instance_id: str) -> Shown:
-    """`queries.status`, and beside it {now, definition, parent, children}: `definition` is none where it cannot be read
-    any more. Raises NotFound."""
+    """`queries.status`, and beside it {now, definition}, and the `workflowId` of its parent: `definition` is none where it
+    cannot be read any more. Raises NotFound."""
     shown = queries.status(system, tenant=tenant, instance_id=instance_id)
-    trace = shown["instanceId"]
     with system.database.transaction(tenant) as connection:
-        kin = boards.kin(connection, tenant, trace)
+        kin = boards.kin(connection, tenant, shown["instanceId"])
         if kin is None:
             raise NotFound(f"there is no instance {instance_id!r}")
-        parent = {"instanceId": kin["parent_id"].hex, "step": kin["parent_step"],
-                  "workflowId": kin["parent_workflow_id"]} if kin["parent_id"] else None  # fmt: skip
-        return shown | {
-            "now": boards.now(connection), "parent": parent,
-            "children": boards.children(connection, tenant, trace, KIN),
-            "definition": _definition(system, connection, kin["version_id"].hex),
-        }  # fmt: skip
+        parent = shown["parent"] and shown["parent"] | {"workflowId": kin["parent_workflow_id"]}
+        definition = _definition(system, connection, kin["version_id"].hex)
+        return shown | {"now": boards.now(connection), "parent": parent, "definition": definition}
 
 
 def progress(shown: Shown) -> Shown:

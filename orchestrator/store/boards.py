@@ -76,7 +76,7 @@ LIVE_BY_WORKFLOW = text(f"""
 SELECT workflow_id, count(*) FROM instance WHERE tenant = :tenant AND status IN {LIVE} GROUP BY workflow_id
 """)
 KIN = text("""
-SELECT i.version_id, i.parent_id, i.parent_step, p.workflow_id AS parent_workflow_id FROM instance i
+SELECT i.version_id, p.workflow_id AS parent_workflow_id FROM instance i
 LEFT JOIN instance p ON p.id = i.parent_id AND p.tenant = i.tenant
 WHERE i.tenant = :tenant AND i.id = CAST(:id AS uuid)
 """)
@@ -164,7 +164,7 @@ def live_by_workflow(connection: Connection, tenant: str) -> dict[str, int]:
 
 
 def kin(connection: Connection, tenant: str, instance_id: str) -> dict[str, Any] | None:
-    """{version_id, parent_id, parent_step, parent_workflow_id}"""
+    """{version_id, parent_workflow_id}"""
     found = _rows(connection, KIN, {"tenant": tenant, "id": instance_id})
     return found[0] if found else None
 

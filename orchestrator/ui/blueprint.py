@@ -12,14 +12,15 @@ from orchestrator.api.bodies import check_text
 from orchestrator.api.context import system
 from orchestrator.ui import flash, words
 
-ROWS = 100  # transitions or log lines, so that a page stays small; the API has all of them
+ROWS = 50  # steps, transitions or log lines, so that a page stays small; the API has all of them
+FORMS = 8  # of one page
 
 routes = Blueprint("ui", __name__, template_folder="templates", static_folder="static", static_url_path="/ui/static")
 
 
 @routes.app_context_processor
 def _shared() -> dict[str, Any]:
-    return {"words": words, "ROWS": ROWS, "may": may, "heard": flash.heard}
+    return {"words": words, "ROWS": ROWS, "FORMS": FORMS, "may": may, "heard": flash.heard}
 
 
 @routes.before_request

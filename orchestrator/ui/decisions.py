@@ -12,7 +12,7 @@ from orchestrator.errors import Conflict, Gone, NotFound
 from orchestrator.ui.blueprint import back, routes
 from orchestrator.ui.flash import Told, leads_to
 
-PAGE = 25  # waits
+PAGE = 20  # waits
 
 
 @routes.get("/ui/inbox")

@@ -49,6 +49,7 @@ def instance(instance_id: str) -> str:
         callbacks=[one for one in whole["steps"] if awaits_callback(one, whole)],
         anchors=anchors(whole["steps"]),
         unsettled=list(unsettled(whole)),
+        steps=shown_steps(whole["steps"]),
         orders=words.possible_orders(whole),
         outlook=boards.outlook,
     )
@@ -71,6 +72,15 @@ def anchors(steps: list[dict[str, Any]]) -> dict[str, str]:
     for one in steps:
         first.setdefault(boards.base(one["step"]), one["step"])
     return {name: step for step, name in first.items()}
+
+
+def shown_steps(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of very many, those that have not ended well before the others; in order."""
+    if len(steps) <= ROWS:
+        return steps
+    ended_well = (states.SUCCEEDED, states.SKIPPED)
+    chosen = sorted(range(len(steps)), key=lambda number: (steps[number]["status"] in ended_well, number))[:ROWS]
+    return [steps[number] for number in sorted(chosen)]
 
 
 def unsettled(whole: dict[str, Any]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 WIDTH = 1000.0  # of the axis
 THINNEST = 3.0  # of a stretch that took any time
-MOST = 60  # bars; the newest
+MOST = 30  # bars; the newest
 GRAIN = 20.0  # stretches shorter than 1/GRAIN s are drawn to scale, more or less
 QUEUES = frozenset({"ready", "renew", "redo", "release", "escalate"})  # its turn has come; it waits to be taken
 AGAIN = frozenset({"retry", "lose"})  # an attempt is over, and the next waits for its time

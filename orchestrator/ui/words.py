@@ -180,7 +180,7 @@ def scalar(value: Any) -> str:
     return "nothing" if value is None else str(value)
 
 
-def outline(value: Any, entries: int = 120, characters: int = 300) -> tuple[Any, bool]:
+def outline(value: Any, entries: int = 80, characters: int = 200) -> tuple[Any, bool]:
     """A JSON value cut to so many members and items in all, each text to so many characters; and whether it was cut."""
     return _Outline(entries, characters).of(value)
 

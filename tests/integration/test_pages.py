@@ -31,6 +31,7 @@ id: later
 steps:
   - {id: call, service: keyed.call}
 """
+SMALL = 75_000  # bytes: what is left of 100 kB by the style sheets and the script
 SIGNED = {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -230,3 +231,46 @@ def test_what_was_left_out_is_refused_all_the_same(app: Flask, tower: Airport, p
     sent = as_somebody(app, "workflows:read").post(f"/ui/{path.format(instance)}", headers=SIGNED)
     assert sent.status_code == 403
     assert tower.status(instance)["status"] == "WAITING"
+
+
+def test_a_page_stays_small_however_much_an_instance_has(client: FlaskClient, tower: Airport) -> None:
+    rooms = [{"name": f"room {number}", "note": "<&>" * 200} for number in range(150)]
+    instance = tower.start(
+        tower.define(LOOP.replace("    as: room", "    as: room\n    maxConcurrency: 150")), {"rooms": rooms}
+    )
+    tower.run(instance, "each")
+    for number in range(60):
+        tower.run(instance, f"inspect[{number}]")
+    for path in (
+        f"instances/{instance}",
+        f"where/{instance}",
+        f"inbox/{instance}/inspect[1]",
+        "inbox",
+        "",
+        "instances",
+    ):
+        assert len(client.get(f"/ui/{path}").data) < SMALL, path
+
+
+CHILD = """\
+id: inner
+steps:
+  - {id: ask, pause: true}
+"""
+PARENT = """\
+id: outer
+title: The outer
+steps:
+  - {id: inspection, title: Inspect it, workflow: inner}
+"""
+
+
+def test_parents_and_children_lead_to_each_other(client: FlaskClient, tower: Airport) -> None:
+    tower.define(CHILD)
+    outer = tower.fly(PARENT)
+    tower.run(outer, "inspection")
+    inner = tower.status(outer)["children"][0]["instanceId"]
+    assert f'href="/ui/instances/{inner}"' in client.get(f"/ui/instances/{outer}").data.decode()
+    page = client.get(f"/ui/instances/{inner}").data.decode()
+    assert f'href="/ui/instances/{outer}"' in page
+    assert "Part of" in page
