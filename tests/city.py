@@ -161,13 +161,15 @@ class City:
 @contextmanager
 def serving(airport: Airport) -> Iterator[str]:
     """The address of the pages, served by this process."""
-    server: BaseWSGIServer = make_server("127.0.0.1", 0, create_app(airport.system), threaded=True)
+    app = create_app(airport.system)
+    server: BaseWSGIServer = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.port}"
     finally:
-        airport.system.stopping.set()  # streams end
+        if "changes" in app.extensions:
+            app.extensions["changes"].close()  # streams end
         server.shutdown()
         thread.join()
         server.server_close()
