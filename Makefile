@@ -18,9 +18,14 @@ $(COMPLETE): requirements.lock pyproject.toml
 	touch $@
 
 # The seeds' walk-through: one renewal that completes (exit 0) and one that fails and is undone (exit 1).
+# With WORKFLOW=business-licence, or another one of samples/: that one, with all that waits for a person approved.
 run: setup
+ifdef WORKFLOW
+	$(BIN)/orchestrator run $(WORKFLOW) samples/$(WORKFLOW).json --approve
+else
 	$(BIN)/orchestrator run permit-renewal samples/permit-renewal.json
 	$(BIN)/orchestrator run permit-renewal samples/permit-renewal-fails.json; test $$? -eq 1
+endif
 
 up: setup
 	$(BIN)/orchestrator up $(ARGS)

@@ -10,7 +10,7 @@ from tasks.ledger import folder, member, write_once
 
 
 def send(call: Call) -> Any:
-    """{result: "sent", letter: file name}. The input's `message` is the text where it has one."""
+    """{result: "sent", letter: file name}. The input's `message` is the text where it has one, and its `points` a list."""
     return _letter(call, "There is news about your application.")
 
 
@@ -35,6 +35,8 @@ def reject(call: Call) -> Any:
 def _letter(call: Call, text: str) -> Any:
     to = member(call, "applicant", "to") or "applicant"
     said = member(call, "message") or text
+    points = member(call, "points")
+    listed = "".join(f"\n- {point}" for point in points) if isinstance(points, list) else ""
     name = f"{call.trace}-{hashlib.sha256(call.key.encode()).hexdigest()[:12]}.txt"
-    write_once(folder("letters", call.tenant) / name, f"Dear {to},\n\n{said}\n\n(reference {call.trace})\n")
+    write_once(folder("letters", call.tenant) / name, f"Dear {to},\n\n{said}{listed}\n\n(reference {call.trace})\n")
     return {"result": "sent", "letter": name}

@@ -15,6 +15,7 @@ import click
 
 from orchestrator import settings
 from orchestrator.commands import reading
+from orchestrator.commands.approving import approve_all
 from orchestrator.commands.connection import composed, joined
 from orchestrator.servers import running_stack
 from orchestrator.settings import Settings
@@ -33,8 +34,9 @@ Serve = Callable[[], None]
 @click.argument("workflow")
 @click.argument("payload", metavar="PAYLOAD.json")
 @click.option("--no-wait", is_flag=True, help="Exit with 3 when all that is left waits for somebody.")
+@click.option("--approve", is_flag=True, help="Decide every wait as approved, to try a workflow.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where data is kept.  [default: .data]")
-def run(workflow: str, payload: str, no_wait: bool, data_dir: Path | None) -> int:
+def run(*, workflow: str, payload: str, no_wait: bool, approve: bool, data_dir: Path | None) -> int:
     """Run one instance of WORKFLOW (an id, or a file) to its end and print its steps.
 
     Without ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL it joins the stack that runs in the data
@@ -43,12 +45,14 @@ def run(workflow: str, payload: str, no_wait: bool, data_dir: Path | None) -> in
     \b
     Exit: 0 completed, 1 ended otherwise, 2 wrong use or input, 3 parked (with --no-wait).
     """
+    if no_wait and approve:
+        raise click.UsageError("say one of --no-wait, --approve")
     given = settings.load()
     folder = data_dir or Path(given.data_dir)
     body = reading.payload(payload)
     if reading.is_definition_file(workflow):  # what is wrong with it is better said before servers start
         reading.definition(Path(workflow), reading.lanes(given), limit=given.max_definition)
-    flight = Flight(workflow=workflow, payload=body, no_wait=no_wait, data_dir=data_dir)
+    flight = Flight(workflow=workflow, payload=body, no_wait=no_wait, approve=approve, data_dir=data_dir)
     with stopped_by_signals():
         if given.database_url and given.broker_url:
             return flight.on_configured(given)
@@ -71,8 +75,9 @@ def _joined(given: Settings, folder: Path) -> Settings | None:
 class Flight:
     """One instance on its way."""
 
-    def __init__(self, *, workflow: str, payload: Any, no_wait: bool, data_dir: Path | None) -> None:
-        self._workflow, self._payload, self._no_wait = workflow, payload, no_wait
+    def __init__(self, *, workflow: str, payload: Any, no_wait: bool, approve: bool, data_dir: Path | None) -> None:
+        self._workflow, self._payload = workflow, payload
+        self._no_wait, self._approve = no_wait, approve
         self._there = f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else ""  # for commands that are told
         self._goes_on = "goes on with the workers that run"
         self._began = self._moved = time.monotonic()
@@ -107,11 +112,15 @@ class Flight:
         trace = starting.start(system, name, self._payload).instance_id
         self._began = self._moved = time.monotonic()
         last = ""
-        for entry in following.follow(
-            system, tenant=system.settings.tenant, trace=trace, until=self._is_end, check=check
-        ):
+        for entry in following.follow(system, tenant=system.settings.tenant, trace=trace, until=self._is_end,
+                                      check=lambda: self._look_after(system, trace, check)):  # fmt: skip
             last = self._say(system, trace, entry, serve) or last
         return self._end(system, trace, last)
+
+    def _look_after(self, system: System, trace: str, check: Callable[[], None]) -> None:
+        check()
+        if self._approve:
+            approve_all(system, trace)
 
     def _is_end(self, status: str) -> bool:
         from orchestrator.commands import following
@@ -123,7 +132,7 @@ class Flight:
 
         self._moved = time.monotonic()
         if said := following.step_line(system, entry):
-            if entry["verb"] == "park" and not self._no_wait:
+            if entry["verb"] == "park" and not (self._no_wait or self._approve):
                 serve()  # before its address is printed
             click.echo(said)
             self._hint(entry)
@@ -132,7 +141,7 @@ class Flight:
     def _hint(self, entry: Any) -> None:
         trace = entry["instanceId"]
         step, there = f"{trace} {entry['step']}", self._there
-        if entry["verb"] == "park":
+        if entry["verb"] == "park" and not self._approve:
             note(f"decide with a POST there, or `orchestrator approve {step}{there}` (or with --reject)")
         if entry["verb"] == "doubt":
             note(f"settle it with `orchestrator resolve {step} --succeeded JSON|--failed|--retry{there}`")

@@ -16,6 +16,14 @@ WITH RECURSIVE line AS (
   UNION ALL SELECT i.id, i.parent_id, i.workflow_id FROM instance i JOIN line ON i.id = line.parent_id)
 SELECT id, workflow_id FROM line
 """)
+# Of an instance and all that descend from it. The oldest first: a parent's own is told before its child's.
+WAITS = text("""
+WITH RECURSIVE family AS (
+  SELECT id FROM instance WHERE id = CAST(:id AS uuid)
+  UNION ALL SELECT i.id FROM instance i JOIN family ON i.parent_id = family.id)
+SELECT s.instance_id, s.step FROM family JOIN step s ON s.instance_id = family.id WHERE s.state = 'WAITING'
+ORDER BY s.instance_id, s."order"
+""")
 CHILD = text("""
 SELECT id FROM instance WHERE parent_id = CAST(:parent AS uuid) AND parent_step = :step
   AND parent_generation = coalesce(:generation, parent_generation) ORDER BY parent_generation DESC LIMIT 1
@@ -62,6 +70,11 @@ def has_fallen(connection: Connection, parent: str) -> bool:
 def line(connection: Connection, instance: str) -> list[tuple[str, str]]:
     """An instance and those it descends from, the root last: their ids and workflows."""
     return [(row[0].hex, row[1]) for row in connection.execute(LINE, {"id": instance})]
+
+
+def waits(connection: Connection, root: str) -> list[tuple[str, str]]:
+    """What an instance and its descendants wait for: their ids and steps; timers and sub-workflows, too."""
+    return [(row[0].hex, row[1]) for row in connection.execute(WAITS, {"id": root})]
 
 
 def child(connection: Connection, parent: str, step: str, generation: int | None = None) -> str | None:

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import sqlite3
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from typing import Any
 import pytest
 
 from orchestrator import loader
+from orchestrator.definition import Operation, ServiceStep, Step, walk
 from orchestrator.lane import Call, Reply, result_of
-from orchestrator.lanes import registry
+from orchestrator.lanes import local, registry
 from orchestrator.lanes.caller import Caller
-from orchestrator.language.text import compose
 from tasks import ach_svc, permit_svc
 from tasks.ledger import write_once
 
@@ -299,17 +300,23 @@ def _sample(name: str) -> Any:
     return json.loads((REPOSITORY / "samples" / name).read_text(encoding="utf-8"))
 
 
-def _services(step: Any) -> list[str]:
-    named = [step.get("service"), step.get("compensate"), step.get("escalate", {}).get("to")]
-    return [service if "." in service else f"{service}.{step['id']}" for service in named if service]
+def _operations(step: Step) -> Iterator[Operation]:
+    if isinstance(step, ServiceStep):
+        named = (
+            step.operation,
+            step.compensation and step.compensation.operation,
+            step.escalation and step.escalation.to,
+        )
+        yield from (operation for operation in named if operation)
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "workflows").iterdir()), ids=lambda path: path.name)
 def test_every_operation_that_a_workflow_names_exists(path: Path) -> None:
-    steps = compose(path.read_text(encoding="utf-8"), file=str(path)).data["steps"]
-    for service in [service for step in steps for service in _services(step)]:
-        reply = call(service, {}, callback_url="http://127.0.0.1/callbacks/t/s")
-        assert reply.outcome == "done", f"{service}: {reply.error}"
+    definition = loader.load(path.read_text(encoding="utf-8"), file=str(path), lanes=LANES)
+    operations = [operation for step in walk(definition.steps) for operation in _operations(step)]
+    assert operations
+    for operation in operations:
+        assert callable(local.find(LANES[operation.lane], operation.name))
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "workflows").iterdir()), ids=lambda path: path.name)
