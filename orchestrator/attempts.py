@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from orchestrator import compensation, flow, states
+from orchestrator import admission, compensation, flow, states
+from orchestrator.admission import Refusal
 from orchestrator.clock import later
 from orchestrator.definition import Retry, ServiceStep
 from orchestrator.instance import CONDITION, Instance
 from orchestrator.lane import Reply
+from orchestrator.plan import Plan
 from orchestrator.rows import Row
 from orchestrator.states import Phase
 
@@ -52,21 +54,21 @@ def idempotency_key(trace: str, step: str, generation: int, phase: Phase) -> str
 
 
 def claim(instance: Instance, step: str, phase: Phase, *, worker: str, lease: float, limit: float,
-          alone: bool = True) -> Attempt | None:  # fmt: skip
+          alone: bool = True, gate: str | None = None) -> Attempt | None:  # fmt: skip
     """Take a step that is READY, or RETRYING and due; None when there is nothing to take.
 
     `lease` and `limit` are seconds: how long a silent worker holds it, and how long a live one may; nothing is sent
-    that could not be over by then.
+    that could not be over by then. `gate`: the lane, where it had to admit the call.
     """
     row = instance.row(step, phase)
-    if row is None or not _may_claim(instance, row):
+    if row is None or not may_claim(instance, row):
         return None
     started = row.started_at or instance.now
     over = later(instance.now, limit)
     row = instance.move(
         row, "look" if row.begun else "claim", worker=worker, attempt=row.attempt + 1, tries=row.tries + 1, started_at=started, alone=alone,
         lease_until=min(later(instance.now, lease), over), limit_until=over, due_at=None,
-        budget_until=row.budget_until or _budget(instance, row),
+        gate=gate, budget_until=row.budget_until or _budget(instance, row),
     )  # fmt: skip
     return Attempt(
         instance=instance.header.id, tenant=instance.header.tenant, step=step, phase=phase, attempt=row.attempt,
@@ -76,7 +78,14 @@ def claim(instance: Instance, step: str, phase: Phase, *, worker: str, lease: fl
     )  # fmt: skip
 
 
-def _may_claim(instance: Instance, row: Row) -> bool:
+def defer(instance: Instance, row: Row, *, gate: str, reason: Refusal) -> None:
+    """Its lane does not take it now: no attempt is spent, and nothing is entered in the history. Where the lane is shut
+    the step's budget begins to run; to wait for one's turn takes nothing of it."""
+    budget = row.budget_until or (_budget(instance, row) if reason in admission.SHUT else None)
+    instance.amend(row, gate=gate, deferred=reason, published_at=None, budget_until=budget)
+
+
+def may_claim(instance: Instance, row: Row) -> bool:
     wanted_now = row.phase == ("undo" if instance.is_falling else "do") or compensation.has_child(instance, row)
     is_due = row.state in states.CLAIMABLE and (row.due_at is None or row.due_at <= instance.now)
     return wanted_now and is_due and instance.header.suspended_at is None and not instance.is_over
@@ -89,12 +98,16 @@ def _budget(instance: Instance, row: Row) -> datetime | None:
 
 def budget_of(instance: Instance, row: Row) -> float | None:
     """Seconds that the row's generation may take, all attempts; none: as long as its retries last."""
-    step = instance.plan.place(row.step).step
+    return planned_budget(instance.plan, row.step, row.phase, escalated=row.escalated)
+
+
+def planned_budget(plan: Plan, name: str, phase: Phase, *, escalated: bool) -> float | None:
+    step = plan.place(name).step
     if not isinstance(step, ServiceStep):
         return None
-    if row.phase == "undo":
+    if phase == "undo":
         return step.compensation.timeout if step.compensation else None
-    if row.escalated:
+    if escalated:
         return step.escalation.timeout if step.escalation else None
     return step.timeout
 

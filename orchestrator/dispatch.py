@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -17,7 +18,7 @@ import psycopg
 from celery.canvas import Signature
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator import calls, canvas, children
+from orchestrator import calls, canvas, children, gates, turns
 from orchestrator.errors import OrchestratorError
 from orchestrator.store import due
 from orchestrator.store.due import Ready
@@ -35,8 +36,22 @@ log = logging.getLogger(__name__)
 
 def dispatch(system: System) -> int:
     """Publish one round of what is READY. Returns how many steps; go round again while it is not zero."""
+    gates.look(system)
     with system.database.transaction() as connection:
-        ready = due.claim_for_publishing(connection, window=system.settings.window, limit=BATCH)
+        found = due.claim_for_publishing(connection, window=system.settings.window, limit=BATCH)
+    ready = turns.put_aside(system, found)
+    _send(system, ready)
+    return len(found)
+
+
+def let_in(system: System) -> int:
+    """The same for what a lane kept waiting and now takes."""
+    ready = turns.let_in(system)
+    _send(system, ready)
+    return len(ready)
+
+
+def _send(system: System, ready: list[Ready]) -> None:
     waves = list(_waves(system, ready))
     for sent, wave in enumerate(waves):
         try:
@@ -45,7 +60,6 @@ def dispatch(system: System) -> int:
         except Exception:
             _unpublish(system, [row for left in waves[sent:] for row in left])
             raise
-    return len(ready)
 
 
 def _waves(system: System, ready: list[Ready]) -> Iterator[list[Ready]]:
@@ -122,6 +136,7 @@ class Dispatcher:
     def __init__(self, system: System) -> None:
         self._system = system
         self._stop = threading.Event()
+        self._let_in_at = 0.0
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
 
     def start(self) -> None:
@@ -148,11 +163,13 @@ class Dispatcher:
                 for told in connection.notifies(timeout=pause, stop_after=1):
                     if told.payload == NEWS:
                         children.carry(self._system)
+                    elif told.payload == gates.CHANGED:
+                        self._system.watch.forget()
 
     def _rounds(self) -> float:
         """Dispatch until there is nothing left; returns the seconds until something may be due."""
         try:
-            while dispatch(self._system) and not self._stop.is_set():
+            while (dispatch(self._system) or self._let_in()) and not self._stop.is_set():
                 pass
         except (psycopg.Error, SQLAlchemyError):
             raise
@@ -161,4 +178,11 @@ class Dispatcher:
             self._stop.wait(IDLE)
         with self._system.database.transaction() as connection:
             next_due = due.seconds_to_next(connection)
-        return IDLE if next_due is None else max(0.005, min(IDLE, next_due))
+        return max(0.005, min(pause for pause in (IDLE, next_due, self._system.watch.next_turn) if pause is not None))
+
+    def _let_in(self) -> int:
+        """Where no lane has a gate, only a change of the configuration may have left somebody waiting: that is no hurry."""
+        if not gates.are_any(self._system) and time.monotonic() - self._let_in_at < IDLE:
+            return 0
+        self._let_in_at = time.monotonic()
+        return let_in(self._system)

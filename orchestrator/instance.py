@@ -106,7 +106,7 @@ class Instance:
         return self._rows[row.key]
 
     def _stamps(self, row: Row, state: str, due_at: datetime | None) -> dict[str, Any]:
-        stamps: dict[str, Any] = {}
+        stamps: dict[str, Any] = {"gate": None, "deferred": None}
         if row.state in states.CLAIMABLE and state != states.RUNNING:
             stamps["published_at"] = None  # nobody has claimed by its message, so it has overtaken none
         if state in states.CLAIMABLE:
@@ -186,4 +186,3 @@ class Instance:
 
 def _shown_after(status: str) -> set[str]:
     return {edge.target for edge in states.INSTANCE.values() if status in edge.sources}
-

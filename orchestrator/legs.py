@@ -18,7 +18,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from orchestrator import attempts, blocks, calls, escalation, kinship, retry
+from orchestrator import attempts, blocks, calls, escalation, gates, kinship, retry
+from orchestrator.admission import Admission
 from orchestrator.attempts import Attempt
 from orchestrator.calls import Held
 from orchestrator.children import Refused
@@ -33,12 +34,13 @@ from orchestrator.control import (
     Opened,
     Sleeps,
 )
+from orchestrator.definition import ServiceStep
 from orchestrator.instance import Instance
 from orchestrator.lane import Reply
 from orchestrator.plan import Leg, Plan
 from orchestrator.rows import Row
 from orchestrator.states import READY, UNKNOWN, Phase
-from orchestrator.store import due, transitions
+from orchestrator.store import due, lanes, transitions
 from orchestrator.system import System
 
 IN_FLIGHT = 32  # members of a wave that are called side by side
@@ -46,6 +48,7 @@ LEG_SECONDS = 20.0  # then a leg leaves the next step READY, for other messages 
 DATABASE_AWAY = 0.2  # seconds between two tries
 
 Finished = tuple[Attempt, calls.Result]
+Wanted = Mapping[str, str | None]  # instance → the step to claim next, if any
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +104,7 @@ class _Flight:
     survivors: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     payloads: dict[str, Any] = field(default_factory=dict)
+    admission: Admission = gates.OPEN  # of the transaction that is under way
 
     def __post_init__(self) -> None:
         self.alone = len(self.waiting) == 1
@@ -147,11 +151,16 @@ class _Flight:
         return self.system.stopping.is_set() or time.monotonic() - self.began > LEG_SECONDS
 
     def _perform(self, held: Held) -> Finished:
+        result = self._call(held)
+        gates.observe(self.system, held.attempt, result)
+        return held.attempt, result
+
+    def _call(self, held: Held) -> calls.Result:
         try:
-            return held.attempt, calls.perform(self.system, self.plan, held)
+            return calls.perform(self.system, self.plan, held)
         except Exception as error:  # a bug of ours or a lane's: the others of the wave must not suffer for it
             log.exception("attempt %s of %s", held.attempt.attempt, held.attempt.key)
-            return held.attempt, Reply(outcome="uncertain", error=f"{type(error).__name__}: {error}"[:500])
+            return Reply(outcome="uncertain", error=f"{type(error).__name__}: {error}"[:500])
 
     def _record(self, finished: Sequence[Finished], starts: Sequence[str]) -> list[Held]:
         """Record what has finished and claim what comes next, in one commit. Returns what is held now.
@@ -180,24 +189,27 @@ class _Flight:
                 return self._conclude(instance, *results[instance.header.id])
             return _Became(claimed=self._claim(instance, self.steps[0]))
 
-        became, held = self._commit([*results, *starts], verb)
+        gates.look(self.system)
+        wanted = {trace: self._after(attempt.step) for trace, (attempt, _) in results.items()}
+        wanted |= dict.fromkeys(starts, self.steps[0])
+        became, held = self._commit(wanted, verb)
         self.survivors += [trace for trace, one in became.items() if one.survives]
         self.failed += [trace for trace, one in became.items() if one.failed]
         return held
 
-    def _commit(self, ids: Sequence[str], verb: Callable[[Instance], _Became]) -> tuple[dict[str, _Became], list[Held]]:
+    def _commit(self, wanted: Wanted, verb: Callable[[Instance], _Became]) -> tuple[dict[str, _Became], list[Held]]:
         """An effect that was had is not forgotten because Postgres restarts: tried for as long as a lease is good."""
         until = time.monotonic() + self.system.settings.lease
         said: dict[str, _Became] = {}
         while True:
             try:
-                return self._try(ids, verb, said)
+                return self._try(wanted, verb, said)
             except (OperationalError, InterfaceError, PoolTimeout):
                 if time.monotonic() > until:
                     raise
                 time.sleep(DATABASE_AWAY)
 
-    def _try(self, ids: Sequence[str], verb: Callable[[Instance], _Became],
+    def _try(self, wanted: Wanted, verb: Callable[[Instance], _Became],
              said: dict[str, _Became]) -> tuple[dict[str, _Became], list[Held]]:  # fmt: skip
         """One try. `said` is what the tries before would have committed: the answer to a commit may have been lost."""
         since, held = time.monotonic(), list[Held]()  # before the claim: from then on its lease runs
@@ -208,7 +220,11 @@ class _Flight:
                 said[instance.header.id] = replace(verb(instance), since=since)
             return said[instance.header.id]
 
+        def admit(connection: Connection, instances: Sequence[Instance]) -> None:
+            self.admission = self._gates(connection, instances, wanted)
+
         def read(connection: Connection, became: dict[str, _Became]) -> None:
+            lanes.write(connection, self.admission.changed())
             claims = [(one.claimed, one.since) for one in became.values() if one.claimed is not None]
             claimed = [attempt for attempt, _ in claims]
             found = calls.contexts(connection, self.plan, claimed, self.payloads) if claimed else []
@@ -218,22 +234,46 @@ class _Flight:
             )
 
         became = transitions.transition(
-            self.system.database, self.system.plans, ids, decide, covered=self.covered, worker=self.system.worker,
-            then=read, is_narrow=True,
+            self.system.database, self.system.plans, list(wanted), decide, covered=self.covered,
+            worker=self.system.worker, first=admit, then=read, is_narrow=True,
         )  # fmt: skip
         return became, held
 
+    def _gates(self, connection: Connection, instances: Sequence[Instance], wanted: Wanted) -> Admission:
+        """Of the lanes that the steps to be claimed are directed at."""
+        if not gates.are_any(self.system):
+            return gates.OPEN
+        steps = [(one, step) for one in instances if (step := wanted[one.header.id]) is not None]
+        return gates.open_for(self.system, connection, [self._service(one, step) for one, step in steps])
+
+    def _service(self, instance: Instance, step: str) -> str | None:
+        """Also of a step that is born only when the one before it is concluded."""
+        if (row := instance.row(step, self.phase)) is not None:
+            return row.service
+        found = instance.plan.place(step).step
+        return str(found.operation) if isinstance(found, ServiceStep) and found.operation else None
+
     def _claim(self, instance: Instance, step: str) -> Attempt | None:
         row = instance.row(step, self.phase)
-        if row is None:
+        if row is None or not attempts.may_claim(instance, row):
+            return None
+        lane = self.plan.lane(row.service)
+        limit = calls.limit_of(lane)
+        is_over = row.budget_until is not None and row.budget_until <= instance.now  # nothing will be sent
+        if not is_over and (refusal := self.admission.refusal(lane.name)):
+            attempts.defer(instance, row, gate=lane.name, reason=refusal)
             return None
         return attempts.claim(
             instance, step, self.phase, worker=self.system.worker, alone=self.alone,
-            lease=self.system.settings.lease, limit=calls.limit_of(self.plan.lane(row.service)),
+            lease=self.system.settings.lease, limit=limit,
+            gate=None if is_over else self.admission.begin(lane.name, limit),
         )  # fmt: skip
 
     def _conclude(self, instance: Instance, attempt: Attempt, result: calls.Result) -> _Became:
         was_falling = instance.is_falling
+        before = attempts.held(instance, attempt.step, attempt.phase, attempt.attempt)
+        if before is not None and before.gate and before.lease_until and before.lease_until > instance.now:
+            self.admission.end(before.gate)
         conclude(self.system, instance, attempt, result)
         after = self._after(attempt.step)
         return _Became(

@@ -65,6 +65,8 @@ class Row:
     worker: str | None = None
     ready_at: datetime | None = None
     published_at: datetime | None = None  # none: no message carries it yet
+    gate: str | None = None  # the lane that has been asked to admit it; none: it takes everything
+    deferred: str | None = None  # why the lane has not (`admission.Refusal`): it waits to be let in
     started_at: datetime | None = None  # this generation's first claim
     lease_until: datetime | None = None
     limit_until: datetime | None = None  # no lease is extended beyond this: by then the attempt that runs is over

@@ -11,6 +11,7 @@ from os import getpid
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.lane import Call, Lane, Reply
+from orchestrator.lane_watch import LaneWatch
 from orchestrator.settings import Settings
 from orchestrator.store.database import Database
 from orchestrator.store.definitions import Plans
@@ -47,6 +48,7 @@ class System:
     tokens: Tokens
     app: Celery
     worker: str = field(default_factory=process_name)
+    watch: LaneWatch = field(default_factory=LaneWatch)
     stopping: threading.Event = field(default_factory=threading.Event)  # set: leave the next step to others
     chance: Callable[[], float] = field(default=lambda: secrets.randbelow(1 << 30) / (1 << 30))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -29,16 +30,17 @@ class Ready:
     queue: str
     service: str | None
     alone: bool
+    escalated: bool = False
 
 
 # The tenants and queues that have something unpublished, one index probe each (a loose scan of step_unpublished).
 GROUPS = """
 RECURSIVE waiting AS (
-  (SELECT tenant, queue FROM step WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL
+  (SELECT tenant, queue FROM step WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL AND deferred IS NULL
    ORDER BY tenant, queue LIMIT 1)
   UNION ALL
   SELECT next.tenant, next.queue FROM waiting, LATERAL (
-    SELECT tenant, queue FROM step WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL
+    SELECT tenant, queue FROM step WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL AND deferred IS NULL
       AND (tenant, queue) > (waiting.tenant, waiting.queue) ORDER BY tenant, queue LIMIT 1) next)
 """
 
@@ -56,7 +58,7 @@ chosen AS (
     SELECT s.instance_id, s.step, s.phase, row_number() OVER (ORDER BY s.ready_at) AS turn
     FROM step s JOIN instance i ON i.id = s.instance_id AND i.suspended_at IS NULL
     WHERE s.tenant = w.tenant AND s.queue = w.queue AND s.state IN ('READY', 'RETRYING')
-      AND s.published_at IS NULL AND s.ready_at <= (SELECT clock_now())
+      AND s.published_at IS NULL AND s.deferred IS NULL AND s.ready_at <= (SELECT clock_now())
     ORDER BY s.ready_at LIMIT greatest(:window - f.flying, 0)) s
   ORDER BY s.turn LIMIT :limit),
 locked AS MATERIALIZED (
@@ -64,7 +66,7 @@ locked AS MATERIALIZED (
   WHERE s.published_at IS NULL AND s.state IN ('READY', 'RETRYING') FOR NO KEY UPDATE OF s SKIP LOCKED)
 UPDATE step s SET published_at = (SELECT clock_now()) FROM locked l
 WHERE s.instance_id = l.instance_id AND s.step = l.step AND s.phase = l.phase
-RETURNING s.instance_id, s.tenant, s.version_id, s.step, s.phase, s.queue, s.service, s.alone
+RETURNING s.instance_id, s.tenant, s.version_id, s.step, s.phase, s.queue, s.service, s.alone, s.escalated
 """)
 
 # This and EXTEND touch many instances without their locks, so they wait for nobody: a wave that is being recorded
@@ -85,7 +87,7 @@ WHERE s.instance_id = free.instance_id AND s.step = free.step AND s.phase = free
 # How long until something that is not due yet will be: what the dispatcher may sleep. (step_next_ready)
 NEXT_DUE = text("""
 SELECT extract(epoch FROM min(ready_at) - (SELECT clock_now())) FROM step
-WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL AND ready_at > (SELECT clock_now())
+WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL AND deferred IS NULL AND ready_at > (SELECT clock_now())
 """)
 
 # Published long ago, and either overtaken by messages that were sent later and have been claimed (the watermark), or
@@ -161,11 +163,13 @@ Key = tuple[str, str, Phase]  # instance id, step, phase
 def claim_for_publishing(connection: Connection, *, window: int, limit: int) -> list[Ready]:
     """Mark up to `limit` steps as published, and return them; the caller publishes after its commit."""
     found = connection.execute(PUBLISH, {"window": window, "limit": limit})
-    return [
-        Ready(instance_id=row[0].hex, tenant=row[1], version_id=row[2].hex, step=row[3], phase=row[4], queue=row[5],
-              service=row[6], alone=row[7])
-        for row in found
-    ]  # fmt: skip
+    return [ready_of(row) for row in found]
+
+
+def ready_of(row: Any) -> Ready:
+    """Of the columns that PUBLISH returns."""
+    return Ready(instance_id=row[0].hex, tenant=row[1], version_id=row[2].hex, step=row[3], phase=row[4], queue=row[5],
+                 service=row[6], alone=row[7], escalated=row[8])  # fmt: skip
 
 
 def unpublish(connection: Connection, rows: Sequence[Key]) -> None:

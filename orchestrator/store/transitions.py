@@ -57,7 +57,9 @@ READ = text(
     " WHERE instance_id = ANY(CAST(:ids AS uuid[])) ORDER BY instance_id"
 )
 READ_NARROW = text(
-    READ.text.replace("ORDER BY", "AND (state NOT IN ('SUCCEEDED', 'SKIPPED', 'FAILED') OR step NOT LIKE '%]') ORDER BY")
+    READ.text.replace(
+        "ORDER BY", "AND (state NOT IN ('SUCCEEDED', 'SKIPPED', 'FAILED') OR step NOT LIKE '%]') ORDER BY"
+    )
 )
 NOW = text("SELECT clock_now()")
 NOTIFY = text(f"SELECT pg_notify('{READY_CHANNEL}', '')")
@@ -160,13 +162,15 @@ def transition(
     worker: str | None = None,
     skip_locked: bool = False,
     is_narrow: bool = False,
+    first: Callable[[Connection, list[Instance]], None] | None = None,
     then: Callable[[Connection, dict[str, T]], None] | None = None,
 ) -> dict[str, T]:
     """Let `verb` work on each of the instances under its lock, and commit what it changed.
 
     Returns what the verb returned, by instance id; an id that does not exist, belongs to another tenant or (with
-    `skip_locked`) is held by somebody else is missing. When a verb raises, nothing is written. `then` reads, in the
-    same transaction, what the caller needs next: a transaction of its own would cost three round trips more.
+    `skip_locked`) is held by somebody else is missing. When a verb raises, nothing is written. `first` reads, and may
+    lock, what the verbs need beside the instances, once these are locked; `then` reads, in the same transaction, what
+    the caller needs next: a transaction of its own would cost three round trips more.
     `is_narrow`: iterations that have ended are left out, unless a verb turns out to need them; it then works again.
     """
     with database.transaction(tenant) as connection:
@@ -175,6 +179,8 @@ def transition(
             found = lock(connection, plan_of, ids, covered=covered, worker=worker, skip_locked=skip_locked,
                          is_narrow=is_narrow)  # fmt: skip
             mine = [one for one in found if tenant is None or one.header.tenant == tenant]
+            if first is not None:
+                first(connection, mine)
             return mine, {one.header.id: verb(one) for one in mine}
 
         try:
@@ -268,7 +274,7 @@ def write(connection: Connection, instances: Sequence[Instance]) -> None:
     counts = connection.execute(
         WRITE,
         {"moved": _json(moved), "born": _json(born), "entries": _json(entries), "headers": _json(headers),
-         "notify": any(_wants_dispatch(row) for _, row in changed), "changed": _note(instances),
+         "notify": any(_wants_dispatch(one.loaded.get(row.key), row) for one, row in changed), "changed": _note(instances),
          "news": any(one.has_news for one in instances)},
     ).one()  # fmt: skip
     if tuple(counts[:4]) != (len(moved), len(born), len(entries), len(headers)):
@@ -284,8 +290,10 @@ def _note(instances: Sequence[Instance]) -> str:
     return said if len(said) < LONGEST_NOTE else ""
 
 
-def _wants_dispatch(row: Row) -> bool:
-    return row.state in states.CLAIMABLE and row.published_at is None
+def _wants_dispatch(before: Row | None, row: Row) -> bool:
+    """It is to be published, or its lane has room again for one that waits to be let in."""
+    has_left = before is not None and before.gate is not None and row.gate is None
+    return has_left or (row.state in states.CLAIMABLE and row.published_at is None and row.deferred is None)
 
 
 def _told_row(instance: Instance, row: Row) -> dict[str, Any]:

@@ -77,11 +77,11 @@ class Cable:
         self._cut = dict.fromkeys(turns, landed)
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self, tenant: str | None = None) -> Iterator[Connection]:
         turn = next(self._turns)
         landed = self._cut.get(turn)
         try:
-            with self._open() as connection:
+            with self._open(tenant) as connection:
                 yield connection
                 if landed is False:
                     self._end_backend(connection)
