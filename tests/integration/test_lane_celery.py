@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kombu import Exchange, Queue
 
-from orchestrator import bootstrap, callbacks, landed
+from orchestrator import bootstrap, callbacks, engine, landed
 from orchestrator.lane import Call, Idempotency, Lane
 from orchestrator.lanes.caller import Caller
 from orchestrator.servers.ports import free_port
@@ -83,17 +83,26 @@ def test_a_task_of_another_app_ends_the_step_with_what_it_returns(worker: System
 
 
 def test_a_task_that_raises_fails_the_step_and_what_it_may_have_done_is_undone(worker: System, team: Path) -> None:
-    instance = fly(worker, "reports.explode", ", compensate: reports.retract")
+    instance = fly(worker, "keyed.explode", ", compensate: reports.retract")
     shown = flights.ended(worker, instance)
     assert shown["status"] == "COMPENSATED"
     assert "the task failed in its worker" in next(one["error"] for one in shown["history"] if one["verb"] == "reject")
     assert [one["task"] for one in other_team.effects(team)] == ["explode", "retract"]
 
 
+def test_where_neither_key_nor_question_helps_a_task_that_raises_is_left_to_a_person(worker: System, team: Path) -> None:
+    instance = fly(worker, "reports.explode", ", compensate: reports.retract")
+    shown = flights.reached(worker, instance, "STUCK")
+    assert shown["reason"] == "uncertain"
+    engine.resolve(worker, tenant=flights.TENANT, instance_id=instance, step="write", verdict="failed")
+    assert flights.ended(worker, instance)["status"] == "FAILED"
+    assert [one["task"] for one in other_team.effects(team)] == ["explode"]
+
+
 def test_a_task_whose_process_was_killed_is_undone_as_if_done(worker: System, broker_url: str, tmp_path: Path) -> None:
     declare(worker)
     with other_team.process(broker_url, tmp_path, pool="prefork"):
-        instance = fly(worker, "reports.die", ", compensate: reports.retract")
+        instance = fly(worker, "keyed.die", ", compensate: reports.retract")
         assert flights.ended(worker, instance)["status"] == "COMPENSATED"
     assert [one["task"] for one in other_team.effects(tmp_path)] == ["die", "retract"]
 
@@ -101,7 +110,7 @@ def test_a_task_whose_process_was_killed_is_undone_as_if_done(worker: System, br
 def test_an_app_that_pickles_answers_all_the_same(worker: System, broker_url: str, tmp_path: Path) -> None:
     declare(worker)
     with other_team.process(broker_url, tmp_path, **{other_team.SERIALIZER: "pickle"}):
-        done, failed = fly(worker, "reports.write"), fly(worker, "reports.explode")
+        done, failed = fly(worker, "reports.write"), fly(worker, "keyed.explode")
         assert flights.ended(worker, done)["status"] == "COMPLETED"
         assert flights.ended(worker, failed)["status"] == "FAILED"
 
@@ -121,7 +130,7 @@ def test_a_compensation_by_a_task_gets_what_the_step_returned(worker: System, te
 id: undone
 steps:
   - {id: write, service: reports.write, compensate: reports.retract}
-  - {id: stop, service: reports.explode}
+  - {id: stop, service: keyed.explode}
 """
     instance = flights.start(worker, flights.define(worker, text), {})
     assert flights.ended(worker, instance)["status"] == "COMPENSATED"
