@@ -45,10 +45,10 @@ def dispatch(system: System) -> int:
 
 
 def let_in(system: System) -> int:
-    """The same for what a lane kept waiting and now takes."""
-    ready = turns.let_in(system)
+    """The same for what a lane kept waiting: published where it takes it now, or let go so that `dispatch` finds it."""
+    ready, let_go = turns.let_in(system)
     _send(system, ready)
-    return len(ready)
+    return len(ready) + let_go
 
 
 def _send(system: System, ready: list[Ready]) -> None:

@@ -48,29 +48,29 @@ def _budget(system: System, row: Ready) -> float | None:
         return None
 
 
-def let_in(system: System) -> list[Ready]:
-    """Whose turn it is, marked as published; the caller publishes. Once the lanes are quiet there is nothing to look for
-    but what a change of services.yaml has left behind."""
+def let_in(system: System) -> tuple[list[Ready], int]:
+    """Whose turn it is, marked as published: the caller publishes them. And how many were let go, which the dispatcher
+    finds like any other."""
     with system.database.transaction() as connection:
         waited_for = deferred.gates(connection)
-        if waited_for:
-            deferred.let_go_overdue(connection, BATCH)
+        let_go = deferred.let_go_overdue(connection, BATCH) if waited_for else 0
     system.watch.next_turn = None
-    return [row for name in waited_for for row in _let_in(system, name)]
+    turns = [_let_in(system, name) for name in waited_for]
+    return [row for rows, _ in turns for row in rows], let_go + sum(count for _, count in turns)
 
 
-def _let_in(system: System, name: str) -> list[Ready]:
+def _let_in(system: System, name: str) -> tuple[list[Ready], int]:
     lane = system.lanes.get(name)
     with system.database.transaction() as connection:
         states, now = lanes.lock(connection, [name])
         state = states[name]
+        if state.is_troubled != system.watch.state(name).is_troubled:
+            system.watch.forget()  # or those who are let go would be put aside again as they were
         if lane is None or not (admission.is_limited(lane) or state.is_troubled):
-            deferred.let_go(connection, name, BATCH)
-            return []
+            return [], deferred.let_go(connection, name, BATCH)
         if state.shut(now):
-            deferred.let_go_limited(connection, name, BATCH)
-            return []
-        return _take_turns(system, connection, Gate(lane, state, now, flying=_flying(connection, lane)))
+            return [], deferred.let_go_limited(connection, name, BATCH)
+        return _take_turns(system, connection, Gate(lane, state, now, flying=_flying(connection, lane))), 0
 
 
 def _flying(connection: Connection, lane: Lane) -> int:

@@ -35,18 +35,20 @@ T = TypeVar("T")
 VERSION = text("SELECT version_id FROM instance WHERE id = CAST(:id AS uuid)")
 HOLD = text("SELECT 1 FROM instance WHERE id = CAST(:id AS uuid) FOR UPDATE")
 WAITERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-CLEAR = text("TRUNCATE definition_version, definition_refused, instance CASCADE; UPDATE test_clock SET ahead = '0'")
+CLEAR = text(
+    "TRUNCATE definition_version, definition_refused, instance, lane CASCADE; UPDATE test_clock SET ahead = '0'"
+)
 HELD = 20.0  # seconds after which a held answer is given all the same; nothing is timed by it
 LEASE = 5.0  # seconds
 
 LANES = """
 services:
-  keyed: {{transport: http, url: "{url}/keyed", idempotency: key, backup: keyed.deputy, timeout: 30s}}
-  brief: {{transport: http, url: "{url}/keyed", idempotency: key, keyTtl: 60s, timeout: 30s}}
-  asked: {{transport: http, url: "{url}/asked", idempotency: query, timeout: 30s}}
-  safe: {{transport: http, url: "{url}/safe", idempotency: safe, timeout: 30s}}
-  blind: {{transport: http, url: "{url}/blind", idempotency: none, timeout: 30s}}
-  far: {{transport: http, url: "{url}/keyed", idempotency: key, timeout: 30s, queue: far}}
+  keyed: {{transport: http, url: "{url}/keyed", idempotency: key, backup: keyed.deputy, timeout: 30s, breaker: none}}
+  brief: {{transport: http, url: "{url}/keyed", idempotency: key, keyTtl: 60s, timeout: 30s, breaker: none}}
+  asked: {{transport: http, url: "{url}/asked", idempotency: query, timeout: 30s, breaker: none}}
+  safe: {{transport: http, url: "{url}/safe", idempotency: safe, timeout: 30s, breaker: none}}
+  blind: {{transport: http, url: "{url}/blind", idempotency: none, timeout: 30s, breaker: none}}
+  far: {{transport: http, url: "{url}/keyed", idempotency: key, timeout: 30s, breaker: none, queue: far}}
 """
 
 
@@ -264,6 +266,7 @@ class Airport:
         self.service.reset()
         with self.system.database.transaction() as connection:
             connection.execute(CLEAR)
+        self.system.watch.forget()
         with self.system.app.connection_for_write() as connection, connection.channel() as channel:
             for queue in self.system.app.amqp.queues.values():
                 bound = queue(channel)
@@ -345,15 +348,15 @@ def composed(settings: Settings) -> Iterator[System]:
 
 @contextmanager
 def airport(postgres_server: str, template: str, places: servers.BrokerPlaces, folder: Path,
-            **changed: Any) -> Iterator[Airport]:  # fmt: skip
-    """Without a worker. `changed`: settings."""
+            registered: str = LANES, **changed: Any) -> Iterator[Airport]:  # fmt: skip
+    """Without a worker. `registered`: the services file, where {url} is the service; `changed`: settings."""
     with (
         servers.database(postgres_server, template=template) as database_url,
         places.one() as broker_url,
         serving() as service,
     ):
         lanes = folder / "services.yaml"
-        lanes.write_text(LANES.format(url=service.url))
+        lanes.write_text(registered.format(url=service.url))
         clock = Clock(database_url)
         clock.install()
         given = {"auth": "local", "lease": LEASE, "sweep_every": 0.1, "republish_after": 1.0, **changed}
