@@ -28,7 +28,7 @@ BY_KEY = text(
 )
 # What is settled comes last, so that what a limit leaves out is what nobody has to look at.
 STEPS = text("""
-SELECT * FROM step WHERE instance_id = CAST(:id AS uuid) AND phase = :phase
+SELECT *, coalesce(deferred, reason) AS reason FROM step WHERE instance_id = CAST(:id AS uuid) AND phase = :phase
 ORDER BY state IN ('SUCCEEDED', 'SKIPPED'), "order", length(step), step LIMIT :limit
 """)
 STEP_COUNT = text("SELECT count(*) FROM step WHERE instance_id = CAST(:id AS uuid) AND phase = :phase")
@@ -180,9 +180,7 @@ def outputs(connection: Connection, ids: Sequence[str], steps: Sequence[str],
     found: dict[str, dict[str, dict[str, Any]]] = {}
     if not steps and not iterated:
         return found
-    patterns = [
-        name.replace("_", "\\_") + "[%" for name in iterated
-    ]  # an id may hold `_`, which LIKE takes for any letter
+    patterns = [f"{name}[%" for name in iterated]  # `_` in an id finds others, too, which nobody then looks at
     for row in connection.execute(OUTPUTS, {"ids": list(ids), "steps": list(steps), "iterated": patterns}):
         told = {"state": row[2], "output": row[3], "error": row[4], "decision": row[5], "begun": row[6]}
         found.setdefault(row[0].hex, {})[row[1]] = told

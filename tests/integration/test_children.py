@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 
-from orchestrator import children, engine, sweep
+from orchestrator import children, engine, kinship, sweep
 from orchestrator.errors import Conflict, Invalid, NotFound
+from orchestrator.store import family
+from orchestrator.store.transitions import NEWS, READY_CHANNEL
 from tests import flights
-from tests.services import REJECTED, Airport, Answer
+from tests.services import REJECTED, WAITERS, Airport, Answer
 
 pytestmark = [pytest.mark.integration, pytest.mark.rabbitmq]
 
@@ -265,6 +269,65 @@ def test_a_second_order_to_undo_a_child_that_has_been_undone_is_answered_all_the
     assert tower.status(child)["status"] == "COMPENSATED"
     children.carry(tower.system)
     assert tower.status(instance)["status"] == "CANCELLED"
+
+
+def test_no_child_is_started_while_its_parent_is_falling(tower: Airport) -> None:
+    tower.define(SITE)
+    instance = tower.fly(LONELY, {"plot": 1})
+    attempt = tower.claim(instance, "sub")
+    assert attempt is not None
+    with psycopg.connect(tower.clock.url) as falling, ThreadPoolExecutor(1) as pool:
+        falling.execute("UPDATE instance SET outcome = 'cancelled' WHERE id = %s", [instance])
+        late = pool.submit(children.start, tower.system, attempt, "site", {"plot": 1})
+        flights.until(lambda: tower.query(WAITERS)[0][0], "somebody who waits for the lock")
+        falling.commit()
+        assert late.result() is None
+    assert not tower.query("SELECT 1 FROM instance WHERE parent_id = CAST(:id AS uuid)", id=instance)
+
+
+def test_a_note_of_an_end_is_not_taken_for_one_of_a_later_end(tower: Airport) -> None:
+    instance, child = started(tower)
+    for step in ("visit", "report"):
+        tower.run(child, step)
+    with tower.system.database.transaction() as connection:
+        (end,) = family.untold(connection, 10)
+    tower.clock.advance(1)
+    tower.change(child, kinship.recall)
+    tower.run(child, "visit", "undo")
+    with tower.system.database.transaction() as connection:
+        family.told(connection, end)
+        assert [one.status for one in family.untold(connection, 10)] == ["COMPENSATED"]
+    assert instance
+
+
+def test_the_results_of_a_child_are_those_of_its_steps_outside_loops(tower: Airport) -> None:
+    tower.define("""
+id: looping
+steps:
+  - {id: each, forEach: "[1]", steps: [ {id: inside, service: keyed.inside} ]}
+  - {id: after, service: keyed.after}
+""")
+    instance = tower.fly("id: asks\nsteps: [ {id: sub, workflow: looping} ]")
+    tower.run(instance, "sub")
+    child = tower.query("SELECT id FROM instance WHERE parent_id = CAST(:id AS uuid)", id=instance)[0][0].hex
+    for step in ("each", "inside[0]", "after"):
+        tower.run(child, step)
+    children.carry(tower.system)
+    shown = tower.step(instance, "sub")
+    assert shown is not None
+    assert shown["result"] == {"after": {}}
+
+
+@pytest.mark.parametrize("what", ["the end of a child", "the fall of a parent"])
+def test_news_wake_the_dispatcher(tower: Airport, what: str) -> None:
+    instance, child = started(tower)
+    with tower.system.database.listen(READY_CHANNEL) as connection:
+        if what == "the end of a child":
+            for step in ("visit", "report"):
+                tower.run(child, step)
+        else:
+            tower.order(engine.cancel, instance)
+        assert NEWS in {told.payload for told in connection.notifies(timeout=1)}
 
 
 def test_only_a_step_that_awaits_a_decision_can_be_decided(tower: Airport) -> None:

@@ -157,6 +157,27 @@ steps:
     assert {"look[0][1]", "look[2][0]"} <= set(states_of(shown))
 
 
+def test_a_step_inside_a_loop_names_what_was_done_before_it(airport: Airport) -> None:
+    airport.service.always("head", Answer(reply={"title": "list"}))
+    instance = airport.fly("""
+id: outside
+steps:
+  - {id: head, service: keyed.head}
+  - id: outer
+    forEach: payload.rows
+    as: row
+    steps:
+      - {id: first, service: keyed.first, input: "${row}"}
+      - id: inner
+        repeat: {until: steps.second.status == 'SUCCEEDED', max: 2}
+        steps:
+          - {id: second, service: keyed.second, input: {of: "${steps.head.result.title}", got: "${steps.first.result.row}"}}
+""", {"rows": ["x", "y"]})  # fmt: skip
+    airport.service.tell("first", Answer(reply={"row": "a"}), Answer(reply={"row": "a"}))
+    assert airport.ended(instance)["status"] == "COMPLETED"
+    assert [one.body["input"] for one in airport.service.calls("second", instance)] == [{"of": "list", "got": "a"}] * 2
+
+
 REPEATED = """
 id: repeated
 steps:

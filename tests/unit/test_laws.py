@@ -49,6 +49,7 @@ from orchestrator.definition import (
     TimeoutAction,
     WaitStep,
     WorkflowStep,
+    walk,
 )
 from orchestrator.errors import Conflict
 from orchestrator.instance import Instance
@@ -326,7 +327,12 @@ class Pilot:
         return found
 
     def _inspect(self) -> None:
-        """At the end of a life: what was done is undone."""
+        """At the end of a life: what was done is undone; or all is done that there was to do, what had been undone again."""
+        ways = any(isinstance(step, SwitchStep | ForEachStep) for step in walk(self.flight.plan.definition.steps))
+        if self.flight.status == states.COMPLETED and not self.laws.is_ending and not ways:
+            assert states.COMPENSATED not in self.flight.states().values(), (
+                "nothing stays undone in an instance that completes"
+            )
         if self.flight.status == states.COMPLETED or not states.is_terminal(self.flight.status):
             return
         for row in self.flight.rows.values():
@@ -395,7 +401,7 @@ class Pilot:
         step = self.flight.plan.place(attempt.step).step
         if not isinstance(step, ServiceStep):
             return self._controlled(step, attempt)
-        if step.id == self.doomed and attempt.phase == "do" and self.laws.life == 1:
+        if step.id == self.doomed and attempt.service and attempt.phase == "do" and self.laws.life == 1:
             return reply("rejected", error="doomed")
         return DONE if attempt.service else calls.Waits()
 
