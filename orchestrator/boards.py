@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from orchestrator import durations, queries
+from orchestrator import durations, lane_orders, queries
 from orchestrator.definition import Definition, ServiceStep, TimeoutAction, walk
 from orchestrator.errors import BadRequest, Invalid, NotFound
 from orchestrator.milestones import milestones, plain, title_of
@@ -115,22 +115,24 @@ def _line(row: Mapping[str, Any], definition: Definition | None, active: list[st
 def lanes(system: System, *, tenant: str) -> list[Shown]:
     """{name, transport, idempotency, queue, target, backup, counts, oldest, breaker, held}, by name.
 
-    `counts`: steps by state; `oldest`: when the first READY one became so. `breaker` and `held` are none where a lane
-    has no such thing. A lane that work waits for, but that is configured no more, has no transport.
+    `counts`: steps by state; `oldest`: when the first READY one became so. `breaker` is none where it is closed,
+    and `held` ({since, by, why}) where it is not held. A lane that work waits for, but that is configured no more, has no transport.
     """
     with system.database.transaction(tenant) as connection:
         found = boards.lanes(connection, tenant)
-    return [_lane(system, name, found.get(name, {})) for name in sorted({*system.lanes, *found})]
+    states = {one["name"]: one for one in lane_orders.listed(system)}
+    return [_lane(system, name, found.get(name, {}), states.get(name, {})) for name in sorted({*system.lanes, *found})]
 
 
-def _lane(system: System, name: str, found: Mapping[str, tuple[int, datetime]]) -> Shown:
-    lane = system.lanes.get(name)
+def _lane(system: System, name: str, found: Mapping[str, tuple[int, datetime]], state: Shown) -> Shown:
+    lane, breaker = system.lanes.get(name), state.get("breaker")
     return {
         "name": name, "transport": lane.transport if lane else None,
         "idempotency": lane.idempotency if lane else None, "queue": lane.queue if lane else None,
         "target": (lane.url or lane.module) if lane else None, "backup": lane.backup if lane else None,
         "counts": {state: count for state, (count, _) in found.items()},
-        "oldest": found["READY"][1] if "READY" in found else None, "breaker": None, "held": None,
+        "oldest": found["READY"][1] if "READY" in found else None, "held": state.get("held"),
+        "breaker": breaker["state"] if breaker and breaker["state"] != "closed" else None,
     }  # fmt: skip
 
 

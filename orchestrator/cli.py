@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from orchestrator.commands import definitions, doctor, failures, instances, keeping, orders, run, servers, tokens
+from orchestrator.commands import definitions, doctor, failures, instances, keeping, lanes, orders, run, servers, tokens
 
 COMMANDS = (
     run.run, servers.up,
     instances.start, instances.status, instances.list_, instances.history, instances.logs,
     instances.approve, instances.resolve, orders.cancel, orders.suspend, orders.resume, orders.retry,
+    lanes.lanes, lanes.hold, lanes.release,
     definitions.validate, definitions.graph, definitions.compile_, definitions.schema,
     servers.worker, servers.beat, servers.web, servers.db, doctor.doctor, keeping.purge, keeping.webhook, tokens.token,
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -14,8 +15,10 @@ from orchestrator.errors import BadRequest, NotFound
 from orchestrator.lane import Breaker, Lane, Rate
 from orchestrator.store import deferred, lanes
 from orchestrator.system import System
+from orchestrator.views import iso
 
 LONGEST = 500  # characters of a reason
+OFF = {"state": "closed"}
 UNITS = {1.0: "s", 60.0: "m", 3600.0: "h"}
 
 Shown = dict[str, Any]
@@ -28,7 +31,7 @@ def listed(system: System) -> list[Shown]:
 
     `limits`: {concurrency, rate, breaker}, none where there is none. `inFlight` and `deferred` (how many steps the lane
     keeps waiting) are of all tenants together. `breaker`: {state, failures, openUntil}, none where it is off; `state` is
-    closed, open or probing. `held`: {since, by, why}, none where it is not. Moments are datetimes.
+    closed, open or probing. `held`: {since, by, why}, none where it is not. Moments are ISO 8601.
     """
     with system.database.across_tenants() as connection:
         states, now = lanes.states(connection)
@@ -41,7 +44,7 @@ def listed(system: System) -> list[Shown]:
 
 
 def _shown(lane: Lane, state: LaneState, now: datetime) -> Shown:
-    held = {"since": state.held_at, "by": state.held_by, "why": state.held_why} if state.held_at else None
+    held = {"since": iso(state.held_at), "by": state.held_by, "why": state.held_why} if state.held_at else None
     limits = {"concurrency": lane.concurrency, "rate": _rate(lane.rate), "breaker": _breaker(lane.breaker)}
     return {"name": lane.name, "transport": lane.transport, "limits": limits, "held": held,
             "breaker": _standing(lane, state, now)}  # fmt: skip
@@ -60,7 +63,7 @@ def _standing(lane: Lane, state: LaneState, now: datetime) -> Shown | None:
         return None
     is_open = state.open_until is not None
     said = "closed" if not is_open else "open" if state.shut(now) == "breaker" or state.held_at else "probing"
-    return {"state": said, "failures": state.failures, "openUntil": state.open_until}
+    return {"state": said, "failures": state.failures, "openUntil": iso(state.open_until)}
 
 
 def hold(system: System, lane: str, *, by: str, why: str | None = None) -> Shown:
@@ -82,7 +85,7 @@ def release(system: System, lane: str, *, by: str) -> Shown:
     return _one(system, lane)
 
 
-def _order(system: System, lane: str, change: Any) -> None:
+def _order(system: System, lane: str, change: Callable[[LaneState, datetime], LaneState]) -> None:
     _check(system, lane)
     with system.database.across_tenants() as connection:
         states, now = lanes.lock(connection, [lane])
@@ -106,13 +109,16 @@ def metrics(system: System) -> list[str]:
     """Lines in Prometheus' text form."""
     found = listed(system)
     return [
-        *_gauge("in_flight", {one["name"]: one["inFlight"] for one in found}),
-        *_gauge("deferred_steps", {one["name"]: one["deferred"] for one in found}),
-        *_gauge("held", {one["name"]: int(one["held"] is not None) for one in found}),
-        *_gauge("breaker_open", {one["name"]: int((one["breaker"] or {}).get("state") in ("open", "probing")) for one in found}),
-    ]  # fmt: skip
+        "# TYPE orchestrator_lane_in_flight gauge",
+        *_values("orchestrator_lane_in_flight", found, lambda one: one["inFlight"]),
+        "# TYPE orchestrator_lane_deferred_steps gauge",
+        *_values("orchestrator_lane_deferred_steps", found, lambda one: one["deferred"]),
+        "# TYPE orchestrator_lane_held gauge",
+        *_values("orchestrator_lane_held", found, lambda one: one["held"] is not None),
+        "# TYPE orchestrator_lane_breaker_open gauge",
+        *_values("orchestrator_lane_breaker_open", found, lambda one: (one["breaker"] or OFF)["state"] != "closed"),
+    ]
 
 
-def _gauge(name: str, values: dict[str, int]) -> list[str]:
-    lines = [f'orchestrator_lane_{name}{{lane="{lane}"}} {value}' for lane, value in values.items()]
-    return [f"# TYPE orchestrator_lane_{name} gauge", *lines]
+def _values(name: str, found: list[Shown], value_of: Callable[[Shown], int]) -> list[str]:
+    return [f'{name}{{lane="{one["name"]}"}} {int(value_of(one))}' for one in found]

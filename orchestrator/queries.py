@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from orchestrator import views
+from orchestrator import lane_orders, views
 from orchestrator.errors import (
     BadRequest,
     Invalid,
@@ -213,4 +213,4 @@ def metrics(system: System) -> str:
     lines += [
         f'orchestrator_oldest_step_seconds{{state="{name}"}} {age:.3f}' for name, (_, age) in sorted(steps.items())
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *lane_orders.metrics(system)]) + "\n"

@@ -100,7 +100,7 @@ def _step(one: Mapping[str, Any], plan: Plan | None, url_of: UrlOf) -> Shown:
     waits = one["state"] == states.WAITING
     shown = {
         "step": one["step"], "title": plan.place(one["step"]).step.title if plan else None, "status": one["state"],
-        "reason": one["reason"], "service": one["service"], "attempt": one["attempt"],
+        "reason": one["deferred"] or one["reason"], "service": one["service"], "attempt": one["attempt"],
         "generation": one["generation"], "result": result_of(one["output"]), "error": one["error"],
         "decision": one["decision"], "comment": one["comment"], "decidedBy": one["decided_by"],
         "deadline": iso(one["due_at"]) if waits else None, "retryAt": iso(one["due_at"]) if one["state"] == states.RETRYING else None,

@@ -9,7 +9,7 @@ from flask_openapi.openapi import OpenAPI
 from flask_openapi_swagger.plugins import RegisterPlugin  # type: ignore[import-untyped]
 from werkzeug.wrappers import Response as BaseResponse
 
-from orchestrator.api import bodies, callbacks, definitions, models, operations, problems, routes_workflows
+from orchestrator.api import bodies, callbacks, definitions, lanes, models, operations, problems, routes_workflows
 from orchestrator.api.auth import authenticator, caller, may, principal
 from orchestrator.api.scopes import NEEDED, OPEN
 from orchestrator.errors import Unauthorized
@@ -56,7 +56,7 @@ def create_app(system: System) -> Flask:
 
 
 def _add_routes(app: OpenAPI) -> None:
-    for part in (routes_workflows, definitions, callbacks, operations):
+    for part in (routes_workflows, definitions, lanes, callbacks, operations):
         app.register_api(part.routes)
     app.register_blueprint(ui.routes)
     app.register_blueprint(sign_in.routes)

@@ -20,6 +20,8 @@ SCOPES = frozenset(
         "workflows:decide",  # answer a waiting step without its callback token
         "definitions:read",
         "definitions:write",
+        "lanes:read",  # of all tenants together, as are these
+        "lanes:operate",  # hold and release
         "metrics:read",
     }
 )

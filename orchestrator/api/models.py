@@ -49,6 +49,24 @@ class DefinitionPath(Lenient):
     id: str = Field(description="The workflow definition's id.")
 
 
+class LanePath(Lenient):
+    lane: str = Field(description="The lane's name in services.yaml.")
+
+
+class HoldBody(Wire):
+    why: str | None = Field(None, description="Told to whoever looks at the lane.")
+
+
+class LaneAnswer(Wire):
+    name: str
+    transport: str
+    limits: dict[str, Any] = Field(description="`concurrency`, `rate` and `breaker`; null where there is none.")
+    in_flight: int
+    deferred: int = Field(description="Steps that the lane keeps waiting.")
+    breaker: dict[str, Any] | None
+    held: dict[str, Any] | None
+
+
 class StartHeader(Lenient):
     idempotency_key: str | None = Field(
         None,
