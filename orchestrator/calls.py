@@ -114,9 +114,12 @@ def contexts(connection: Connection, plan: Plan, attempts: Sequence[Attempt],
     seen = [scope.wanted(plan, names_of(plan, one), scope.standpoint(plan, one.step, one.begun)) for one in attempts]
     outputs = instances.outputs(connection, ids, *_together(seen))
     return [
-        _context(connection, plan, attempt, payloads[attempt.instance], outputs.get(attempt.instance, {}), want)
-        for attempt, want in zip(attempts, seen, strict=True)
-    ]
+        {
+            "payload": payloads[one.instance], "trace": one.instance, "tenant": one.tenant,
+            "steps": _steps(plan, one, outputs.get(one.instance, {})), "items": _items(connection, one, want),
+        }
+        for one, want in zip(attempts, seen, strict=True)
+    ]  # fmt: skip
 
 
 def _together(seen: Sequence[scope.Wanted]) -> tuple[list[str], list[str]]:
@@ -124,14 +127,15 @@ def _together(seen: Sequence[scope.Wanted]) -> tuple[list[str], list[str]]:
     return exact, sorted({name for want in seen for name in want.iterated})
 
 
-def _context(connection: Connection, plan: Plan, attempt: Attempt, payload: Any, told: scope.Told,
-             want: scope.Wanted) -> dict[str, Any]:  # fmt: skip
-    stand, names = scope.standpoint(plan, attempt.step, attempt.begun), names_of(plan, attempt)
-    items = {name: instances.item(connection, attempt.instance, one.loop, one.number) for name, one in want.items.items()}
+def _steps(plan: Plan, attempt: Attempt, told: scope.Told) -> dict[str, Any]:
+    stand = scope.standpoint(plan, attempt.step, attempt.begun)
+    return scope.steps(plan, names_of(plan, attempt).steps, stand, told)
+
+
+def _items(connection: Connection, attempt: Attempt, want: scope.Wanted) -> dict[str, Any]:
     return {
-        "payload": payload, "steps": scope.steps(plan, names.steps, stand, told), "items": items,
-        "trace": attempt.instance, "tenant": attempt.tenant,
-    }  # fmt: skip
+        name: instances.item(connection, attempt.instance, one.loop, one.number) for name, one in want.items.items()
+    }
 
 
 def perform(system: System, plan: Plan, held: Held) -> Result:

@@ -76,7 +76,7 @@ class NoChild:
 Control: TypeAlias = Opened | Chosen | Listed | Checked | Sleeps | Ends | AwaitsChild | NoChild | Refused
 
 
-def perform(system: System, step: Step, attempt: Attempt, context: dict[str, Any]) -> Control:
+def perform(system: System, step: Step, attempt: Attempt, context: dict[str, Any]) -> Control:  # noqa: PLR0911  # one a kind
     """Raises ExpressionError."""
     match step:
         case BranchesStep():

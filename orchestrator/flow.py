@@ -179,7 +179,8 @@ def _fill(instance: Instance, loop: str) -> None:
 def _next_iteration(instance: Instance, loop: str) -> Row | None:
     """The loop, if another of its iterations may begin."""
     row, step = instance.row(loop), instance.plan.block(loop)
-    assert row is not None and isinstance(step, ForEachStep)
+    assert row is not None
+    assert isinstance(step, ForEachStep)
     under_way = row.begun - (row.items - row.branches_left)
     return row if row.begun < row.items and under_way < step.concurrency else None
 

@@ -25,8 +25,8 @@ CONDITION, ENDED = "condition", "ended"  # reasons why a step is SKIPPED
 ENDING = "ended"  # the outcome of an instance that has reached an `end`
 
 
-class Partial(Exception):  # noqa: N818  # no error: the transition loads the rest and lets its verb work again
-    """A verb needs rows that were not loaded."""
+class Partial(Exception):
+    """A verb needs rows that were not loaded. No error: the transition loads them and lets the verb work again."""
 
 
 class Instance:

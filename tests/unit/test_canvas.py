@@ -21,7 +21,7 @@ from kombu import Connection
 from orchestrator import approvals, calls, canvas, control, states
 from orchestrator.approvals import Answer
 from orchestrator.calls import Result
-from orchestrator.definition import BranchesStep, Step
+from orchestrator.definition import BranchesStep, ServiceStep, Step
 from orchestrator.plan import Leg
 from tests.unit.flying import DONE, TRUE, Flight, block, gate, plan_of, reply, service
 
@@ -85,6 +85,7 @@ class Sky:
             return calls.Skipped()
         if isinstance(found, BranchesStep):
             return control.Opened()
+        assert isinstance(found, ServiceStep)
         return DONE if found.operation else calls.Waits()
 
     # -- the broker

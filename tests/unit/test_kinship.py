@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator import compensation, control, kinship, operators, states
+from orchestrator.children import Refused
 from orchestrator.definition import EndStep, WorkflowStep
 from orchestrator.kinship import End
 from tests.unit.flying import Flight, service
@@ -110,5 +111,5 @@ def test_an_instance_that_ends_early_goes_on_doing_so_when_it_is_resumed() -> No
 
 def test_a_child_that_cannot_be_had_fails_the_step() -> None:
     flight = Flight.of(SUB, service("last"))
-    flight.run("sub", control.Refused(error="no such workflow"))
+    flight.run("sub", Refused(error="no such workflow"))
     assert (flight.status, flight.header.reason) == ("FAILED", "rejected")

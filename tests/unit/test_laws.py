@@ -222,9 +222,8 @@ class Laws:
             assert self.counts[self.life, entry.step, entry.phase, group or entry.verb] == 1, (entry, self.life)
 
     def _may_begin(self, step: str) -> None:
-        assert not self.is_falling and not self.is_ending, (
-            "a falling instance begins nothing, and neither does an ending one"
-        )
+        assert not self.is_falling, "a falling instance begins nothing"
+        assert not self.is_ending, "neither does one that has reached an `end`"
         before = self._before(step)
         assert before is None or self._is_over(before), f"{step} begins when {before} has ended"
         around = self.plan.around(step)
