@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -273,6 +274,20 @@ def test_a_reviewer_who_is_silent_is_passed_over_and_a_refusal_is_written(tower:
     assert tower.ask(head["callbackUrl"], refusal).status == 200
     shown = tower.ended(trace)
     assert (shown["status"], shown["reason"], case(trace)) == ("COMPLETED", "refused", ("closed", None))
+    [letter] = letters(trace)
+    assert "You may appeal" in letter
+
+
+def test_the_command_line_sends_documents_and_refuses_as_the_page_on_the_samples_says(tower: Tower) -> None:
+    page = (ROOT / "docs" / "how-to" / "run-the-samples.md").read_text(encoding="utf-8")
+    start, *decisions = re.findall(r"^\$ orchestrator ((?:start|approve) .*)$", page, re.MULTILINE)
+    trace = tower.command(*shlex.split(start)).stdout.strip()
+    for step, line in zip(("askForDocuments[0]", "review"), decisions, strict=True):
+        tower.step_is(trace, step, "WAITING")
+        decided = tower.command(*shlex.split(line.replace("ID", trace)))
+        assert decided.returncode == 0, decided.stderr
+    shown = tower.ended(trace)
+    assert (shown["status"], shown["reason"]) == ("COMPLETED", "refused")
     [letter] = letters(trace)
     assert "You may appeal" in letter
 
