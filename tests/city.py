@@ -23,13 +23,13 @@ from tests.services import Airport
 
 LANES = """
 services:
-  fileSvc: {{transport: http, url: "{url}/keyed", idempotency: key}}
-  zoningSvc: {{transport: http, url: "{url}/safe", idempotency: safe}}
-  insuranceSvc: {{transport: http, url: "{url}/safe", idempotency: safe}}
-  achSvc: {{transport: http, url: "{url}/keyed", idempotency: key, queue: payments}}
-  zoningPortal: {{transport: http, url: "{url}/keyed", idempotency: key, backup: zoningPortal.deputy}}
-  permitSvc: {{transport: http, url: "{url}/keyed", idempotency: key}}
-  registerSvc: {{transport: http, url: "{url}/blind", idempotency: none}}
+  fileSvc: {{transport: http, url: "{url}/keyed", idempotency: key, breaker: none}}
+  zoningSvc: {{transport: http, url: "{url}/safe", idempotency: safe, breaker: none}}
+  insuranceSvc: {{transport: http, url: "{url}/safe", idempotency: safe, breaker: none}}
+  achSvc: {{transport: http, url: "{url}/keyed", idempotency: key, queue: payments, breaker: none}}
+  zoningPortal: {{transport: http, url: "{url}/keyed", idempotency: key, backup: zoningPortal.deputy, breaker: none}}
+  permitSvc: {{transport: http, url: "{url}/keyed", idempotency: key, breaker: none}}
+  registerSvc: {{transport: http, url: "{url}/blind", idempotency: none, breaker: none}}
 """
 RENEWAL = """\
 id: permit-renewal

@@ -46,7 +46,7 @@ SELECT gate FROM waiting
 """)
 
 # Round robin by tenant, the longest waiting of each; by chance who of the tenants goes first, for often there is room
-# for one only. (step_deferred)
+# for one only. The instances are looked up one by one: a join would be planned for the whole backlog. (step_deferred)
 LET_IN = text("""
 WITH RECURSIVE tenants AS (
   (SELECT tenant FROM step WHERE deferred IS NOT NULL AND gate = :gate ORDER BY tenant LIMIT 1)
@@ -57,8 +57,8 @@ WITH RECURSIVE tenants AS (
 chosen AS (
   SELECT s.instance_id, s.step, s.phase FROM tenants t CROSS JOIN LATERAL (
     SELECT s.instance_id, s.step, s.phase, row_number() OVER (ORDER BY s.ready_at) AS turn
-    FROM step s JOIN instance i ON i.id = s.instance_id AND i.suspended_at IS NULL
-    WHERE s.deferred IS NOT NULL AND s.gate = :gate AND s.tenant = t.tenant
+    FROM step s WHERE s.deferred IS NOT NULL AND s.gate = :gate AND s.tenant = t.tenant
+      AND (SELECT i.suspended_at IS NULL FROM instance i WHERE i.id = s.instance_id)
     ORDER BY s.ready_at LIMIT :room) s
   ORDER BY s.turn, random() LIMIT :room),
 locked AS MATERIALIZED (

@@ -10,12 +10,12 @@ from sqlalchemy import Connection, text
 
 # Not `clock_now()`: there may be no tables and functions of ours yet.
 SERVER = text("SELECT current_setting('server_version'), clock_timestamp()")
-# What is held back on purpose (a suspended instance, a retry that is not due) waits for no worker. (step_unpublished,
+# What is held back on purpose (a suspended instance, a retry that is not due, a lane's turn) waits for no worker. (step_unpublished,
 # step_published)
 WAITING = text("""
 SELECT s.queue, count(*), extract(epoch FROM (SELECT clock_now()) - min(s.ready_at))
 FROM step s JOIN instance i ON i.id = s.instance_id AND i.suspended_at IS NULL
-WHERE s.state IN ('READY', 'RETRYING') AND s.ready_at <= (SELECT clock_now())
+WHERE s.state IN ('READY', 'RETRYING') AND s.ready_at <= (SELECT clock_now()) AND s.deferred IS NULL
 GROUP BY s.queue ORDER BY s.queue
 """)
 STUCK = text("SELECT count(*) FROM instance WHERE status = 'STUCK'")
