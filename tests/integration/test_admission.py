@@ -81,6 +81,9 @@ def attempts(tower: Airport, instance: str, step: str = "only") -> int:
     return found
 
 
+PASSING = "id: passing\nsteps:\n  - {id: other, service: free.other}\n"
+
+
 class Meter:
     """Counts the calls that are in flight at once; each lasts until as many as may be are, or the last ones are in."""
 
@@ -107,12 +110,19 @@ class Meter:
 
 
 def test_no_more_than_a_lanes_concurrency_is_in_flight_across_workers_and_no_slot_stays_unused(tower: Airport) -> None:
-    meter = Meter(wanted=3, total=40)
+    meter = Meter(wanted=3, total=37)
+    held = [tower.service.hold("only") for _ in range(3)]
     tower.service.always("only", Answer(then=meter))
     with ExitStack() as workers:
         for _ in range(2):
             workers.enter_context(flights.worker_process(tower.system))
         started = start_some(tower, one_step("narrow"), 40)
+        tower.service.came("only", 3)
+        for passed in start_some(tower, PASSING, 10):
+            tower.ended(passed)  # the dispatchers have gone round meanwhile, and others are not held up
+        assert len(tower.service.calls("only")) == 3
+        for event in held:
+            event.set()
         for instance in started:
             assert tower.ended(instance)["status"] == "COMPLETED"
     assert meter.most == 3
