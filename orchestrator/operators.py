@@ -57,7 +57,9 @@ def retry(instance: Instance) -> None:
 def _restart(instance: Instance) -> None:
     """A new life, with a deadline of its own: what has ended well stands, all else runs in a new generation."""
     if instance.header.parent_id is not None:
-        raise _conflict(instance, f"its parent has been told so: retry {instance.header.parent_id}, which starts another")
+        raise _conflict(
+            instance, f"its parent has been told so: retry {instance.header.parent_id}, which starts another"
+        )
     seconds = instance.plan.definition.deadline
     deadline_at = later(instance.now, seconds) if seconds is not None else None
     instance.note("restart", states.RUNNING, outcome=None, cause=None, ended_at=None, cancel_requested_at=None,

@@ -104,7 +104,11 @@ class Plan:
     def has(self, step: str) -> bool:
         """Whether a step may go by this name."""
         place = self._places.get(id_of(step))
-        return place is not None and named(place.step.id, numbers_of(step)) == step and len(numbers_of(step)) == len(place.loops)
+        return (
+            place is not None
+            and named(place.step.id, numbers_of(step)) == step
+            and len(numbers_of(step)) == len(place.loops)
+        )
 
     def after(self, step: str) -> str | None:
         """The next in the same sequence of steps, and of the same iteration."""

@@ -128,7 +128,9 @@ def test_another_tenants_instance_does_not_exist(agencies: tuple[Agency, Agency]
     a, b = agencies
     theirs, nobodys = a.waiting(), "0" * 32
     before = a.read(f"/api/workflows/{theirs}/status")
-    calls: list[tuple[str, str, Any]] = [("GET", f"/api/workflows/{{}}/{what}", None) for what in ("status", "history", "logs")]
+    calls: list[tuple[str, str, Any]] = [
+        ("GET", f"/api/workflows/{{}}/{what}", None) for what in ("status", "history", "logs")
+    ]
     calls += [("POST", f"/api/workflows/{{}}/{order}", None) for order in ORDERS]
     calls += [("POST", "/api/workflows/{}/steps/decide/resolve", {"verdict": "retry"})]
     calls += [("POST", "/callbacks/{}/decide", {"decision": "approved"})]

@@ -90,7 +90,9 @@ def test_a_task_that_raises_fails_the_step_and_what_it_may_have_done_is_undone(w
     assert [one["task"] for one in other_team.effects(team)] == ["explode", "retract"]
 
 
-def test_where_neither_key_nor_question_helps_a_task_that_raises_is_left_to_a_person(worker: System, team: Path) -> None:
+def test_where_neither_key_nor_question_helps_a_task_that_raises_is_left_to_a_person(
+    worker: System, team: Path
+) -> None:
     instance = fly(worker, "reports.explode", ", compensate: reports.retract")
     shown = flights.reached(worker, instance, "STUCK")
     assert shown["reason"] == "uncertain"

@@ -85,7 +85,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changed", "said"), WRONG, ids=str)
+# The names hold no time: two processes have to collect the same ones.
+@pytest.mark.parametrize(("changed", "said"), WRONG, ids=[f"{number}-{said}" for number, (_, said) in enumerate(WRONG)])
 def test_a_token_that_is_not_for_us_or_not_of_now_is_refused_with_the_reason(
     changed: dict[str, Any], said: str
 ) -> None:
