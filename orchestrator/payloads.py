@@ -6,9 +6,7 @@ import json
 import re
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-
+from orchestrator import fitting
 from orchestrator.errors import BadRequest, InvalidPayload, Problem, TooLarge
 
 MAX_DEPTH = 100
@@ -52,10 +50,9 @@ def _depth(value: Any) -> int:
 
 
 def _check_schema(payload: dict[str, Any], schema: dict[str, Any]) -> None:
-    found = sorted(Draft202012Validator(schema).iter_errors(payload), key=lambda error: error.json_path)
+    try:
+        found = [f"payload{fault}" for fault in fitting.faults(payload, schema)]
+    except fitting.Unjudged as error:
+        found = [f"payload: it cannot be checked against the workflow's `input`: {error}"]
     if found:
-        raise InvalidPayload([Problem(message=_told(error)) for error in found])
-
-
-def _told(error: ValidationError) -> str:
-    return f"payload{error.json_path[1:]}: {error.message[:300]}"
+        raise InvalidPayload([Problem(message=one) for one in found])

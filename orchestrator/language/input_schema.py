@@ -6,9 +6,11 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from orchestrator import fitting
 from orchestrator.language.text import Path
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 
 
 def problems(schema: dict[str, Any]) -> list[tuple[Path, str]]:
@@ -21,7 +23,10 @@ def problems(schema: dict[str, Any]) -> list[tuple[Path, str]]:
     dialect = schema.get("$schema", DIALECT)
     if dialect != DIALECT:
         found.append((("$schema",), f"only {DIALECT} is understood: remove `$schema`"))
-    return found + _references(schema, schema, ())
+    if found:
+        return found
+    mixed = fitting.mixture(schema)
+    return _references(schema, schema, ()) + ([((), mixed)] if mixed else [])
 
 
 def _short(message: str) -> str:
@@ -33,15 +38,37 @@ def _references(part: Any, schema: dict[str, Any], path: Path) -> list[tuple[Pat
         return [found for at, item in enumerate(part) for found in _references(item, schema, (*path, at))]
     if not isinstance(part, dict):
         return []
+    return [found for key, value in part.items() for found in _keyword(key, value, schema, (*path, key))]
+
+
+def _keyword(key: str, value: Any, schema: dict[str, Any], path: Path) -> list[tuple[Path, str]]:
+    match key:
+        case "$ref" | "$dynamicRef" | "$recursiveRef" if isinstance(value, str):
+            wrong = (
+                None if _resolves(value, schema) else f"`{value}` is not a place in this schema, as in #/$defs/address"
+            )
+        case "$id":
+            wrong = "`$id` would change what references mean: remove it"
+        case "$schema":
+            wrong = None if len(path) == 1 else "only the whole can have a `$schema`: remove it"
+        case "pattern" if isinstance(value, str):
+            wrong = fitting.pattern_problem(value)
+        case "const" | "enum" | "default" | "examples":
+            return []
+        case _ if key in NAMED and isinstance(value, dict):
+            return _named(key, value, schema, path)
+        case _:
+            return _references(value, schema, path)
+    return [(path, wrong)] if wrong else []
+
+
+def _named(key: str, members: dict[str, Any], schema: dict[str, Any], path: Path) -> list[tuple[Path, str]]:
+    """Its members are schemas under names of the author's, whatever they are called."""
     found: list[tuple[Path, str]] = []
-    for key, value in part.items():
-        if key in ("$ref", "$dynamicRef", "$recursiveRef") and isinstance(value, str):
-            if not _resolves(value, schema):
-                found.append(((*path, key), f"`{value}` is not a place in this schema, as in #/$defs/address"))
-        elif key == "$id":
-            found.append(((*path, key), "`$id` would change what references mean: remove it"))
-        elif key not in ("const", "enum", "default", "examples"):
-            found += _references(value, schema, (*path, key))
+    for name, inner in members.items():
+        wrong = fitting.pattern_problem(name) if key == "patternProperties" else None
+        found += [((*path, name), wrong)] if wrong else []
+        found += _references(inner, schema, (*path, name))
     return found
 
 
