@@ -10,12 +10,14 @@ import hashlib
 import hmac
 import json
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from urllib.parse import urlsplit
 
 from urllib3.exceptions import HTTPError
 from urllib3.util.ssl_ import create_urllib3_context
 
 from orchestrator.errors import InvalidCompletion, Problem
+from orchestrator.lanes.body import described
 from orchestrator.lanes.connections import Connection, Deadline
 from orchestrator.settings import Settings
 from orchestrator.store import completions
@@ -109,8 +111,9 @@ def _post(system: System, end: End) -> str | None:
             connection.close()
     except TimeoutError:
         return f"no answer within {TIMEOUT:g} s"
-    except (OSError, HTTPError) as error:
-        return f"{type(error).__name__}: {error}"[:500]
+    # ValueError: what a URL or a header cannot be sent as. Whatever the receiver does has to be recorded as a try.
+    except (OSError, HTTPError, HTTPException, ValueError) as error:
+        return described(error)[:500]
     return None if 200 <= status < 300 else f"it was answered with {status}"
 
 

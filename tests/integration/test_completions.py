@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import socket
+import threading
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -87,6 +89,30 @@ def test_one_that_is_not_taken_is_told_again_with_the_same_key_after_a_pause(
     assert {one.key for one in told(tower)} == {f"{instance}:1:completion"}
     assert len(told(tower)) == 3
     assert tower.service.calls("elsewhere") == []
+
+
+@pytest.mark.parametrize("said", [b"garb\x00age\r\n\r\n", b"HTTP/1.1 20x\r\n\r\n", b"HTTP/1.1 200 " + b"a" * 70_000])
+def test_one_whose_receiver_speaks_no_http_is_tried_again_and_shown(
+    tower: Airport, system: System, said: bytes
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        system = replace(system, settings=replace(system.settings, webhook_hosts=place))
+        instance = ended(tower, system, f"http://{place}/ended")
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(said)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        completions.deliver(system)
+        answering.join()
+    found = completion(tower, instance)
+    assert (found["status"], found["tries"]) == ("due", 1)
+    assert found["error"]
 
 
 def test_one_that_nobody_takes_for_a_day_is_given_up_and_shown(tower: Airport, system: System, url: str) -> None:
