@@ -11,18 +11,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection
 
-from orchestrator import durations, lane_orders, queries
+from orchestrator import lane_orders, queries
 from orchestrator.definition import Definition, ServiceStep, TimeoutAction, walk
 from orchestrator.errors import BadRequest, Invalid, NotFound
 from orchestrator.milestones import milestones, plain, title_of
 from orchestrator.queries import Page
-from orchestrator.states import INSTANCE_STATES, WAITING
-from orchestrator.store import boards, instances
-from orchestrator.store.boards import Search
+from orchestrator.states import WAITING
+from orchestrator.store import boards, filters, instances
+from orchestrator.store.filters import Filter
 from orchestrator.system import System
 
 HOUR = 3600.0
@@ -44,55 +43,11 @@ def overview(system: System, *, tenant: str) -> Shown:
         }  # fmt: skip
 
 
-def search(tenant: str, asked: Mapping[str, str | None], *, limit: int = 50) -> Search:
-    """What a filter form asks for. Raises BadRequest, saying what a field may hold."""
-    given = {name: value.strip() for name, value in asked.items() if value and value.strip()}
-    if given.get("status", INSTANCE_STATES[0]) not in INSTANCE_STATES:
-        raise BadRequest(f"there is no state {given['status']!r}; known: {', '.join(INSTANCE_STATES)}")
-    return Search(
-        tenant=tenant, limit=limit, status=given.get("status"), workflow_id=given.get("workflow"),
-        business_key=given.get("key"), lane=given.get("lane"), since=_seconds(given.get("since")),
-        late="late" in given, stuck="stuck" in given, version=_number(given.get("version")), before=_cursor(given.get("cursor")),
-        **_words(given.get("q")),
-    )  # fmt: skip
-
-
-def _words(text: str | None) -> dict[str, Any]:
-    """A trace id is looked up as one; anything else may stand anywhere in a business key or a workflow's id."""
-    if text is None:
-        return {}
-    try:
-        return {"trace": UUID(text).hex}
-    except ValueError:
-        literal = text.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
-        return {"words": f"%{literal}%"}
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return durations.seconds(text) if text else None
-    except ValueError as error:
-        raise BadRequest(f"since: {error}") from error
-
-
-def _number(text: str | None) -> int | None:
-    if text and not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise BadRequest(f"version: {text!r} is not a version's number")
-    return int(text) if text else None
-
-
-def _cursor(text: str | None) -> str | None:
-    try:
-        return UUID(text).hex if text else None
-    except ValueError:
-        raise BadRequest(f"{text!r} is not a cursor: pass on the one that the page before gave") from None
-
-
-def listed(system: System, wanted: Search) -> Page:
+def listed(system: System, wanted: Filter) -> Page:
     """Newest first: {instanceId, workflowId, title, version, status, reason, businessKey, current, started, ended,
-    deadline}; `current`: the titles of its active steps."""
+    deadline}; `current`: the titles of its active steps. Raises BadRequest for what is no moment."""
     with system.database.transaction(wanted.tenant) as connection:
-        found = boards.listed(connection, replace(wanted, limit=wanted.limit + 1))
+        found = filters.listed(connection, replace(wanted, limit=wanted.limit + 1))
         following = found[wanted.limit - 1]["id"].hex if len(found) > wanted.limit else None
         del found[wanted.limit :]
         active = instances.active_steps(connection, [row["id"].hex for row in found if row["ended_at"] is None])
@@ -155,7 +110,7 @@ def versions(system: System, *, tenant: str, workflow_id: str) -> list[Shown]:
 def inbox(system: System, *, tenant: str, limit: int = 25, cursor: str | None = None) -> Page:
     """What waits for a person, the next deadline first: {instanceId, step, title, workflowId, workflowTitle, businessKey,
     payload, deadline, left (seconds), escalated, service, since, then}; `then`: `outlook`."""
-    offset = _number(cursor) or 0
+    offset = _offset(cursor)
     with system.database.transaction(tenant) as connection:
         moment = boards.now(connection)
         items: list[Shown] = []
@@ -171,6 +126,12 @@ def inbox(system: System, *, tenant: str, limit: int = 25, cursor: str | None = 
             if len(rows) < BATCH:
                 return Page(items=items, cursor=None)
     return Page(items=items, cursor=str(offset))
+
+
+def _offset(cursor: str | None) -> int:
+    if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
+        raise BadRequest(f"{cursor!r} is not a cursor: pass on the one that the page before gave")
+    return int(cursor or 0)
 
 
 def awaits_a_person(definition: Definition | None, step: str) -> bool:
@@ -215,16 +176,25 @@ def _action(action: TimeoutAction) -> Shown:
 
 
 def whole(system: System, *, tenant: str, instance_id: str) -> Shown:
-    """`queries.status`, and beside it {now, definition}, and the `workflowId` of its parent: `definition` is none where it
-    cannot be read any more. Raises NotFound."""
+    """`queries.status`, and beside it {now, definition, states}, and the `workflowId` of its parent: `definition` is none
+    where it cannot be read any more; `states` are those of all steps, by name, however many. Raises NotFound."""
     shown = queries.status(system, tenant=tenant, instance_id=instance_id)
     with system.database.transaction(tenant) as connection:
         kin = boards.kin(connection, tenant, shown["instanceId"])
         if kin is None:
             raise NotFound(f"there is no instance {instance_id!r}")
         parent = shown["parent"] and shown["parent"] | {"workflowId": kin["parent_workflow_id"]}
-        definition = _definition(system, connection, kin["version_id"].hex)
-        return shown | {"now": boards.now(connection), "parent": parent, "definition": definition}
+        own = {
+            "now": boards.now(connection), "parent": parent, "states": _states(connection, tenant, shown),
+            "definition": _definition(system, connection, kin["version_id"].hex),
+        }  # fmt: skip
+    return shown | own
+
+
+def _states(connection: Connection, tenant: str, shown: Shown) -> dict[str, str]:
+    if shown["stepsOmitted"]:
+        return boards.states(connection, tenant, shown["instanceId"])
+    return {one["step"]: one["status"] for one in shown["steps"]}
 
 
 def progress(shown: Shown) -> Shown:
@@ -232,8 +202,8 @@ def progress(shown: Shown) -> Shown:
     now; `deadline`: the next moment by which something happens (ISO 8601), or none."""
     definition, is_over = shown["definition"], shown["ended"] is not None
     found: dict[str, set[str]] = defaultdict(set)
-    for one in shown["steps"]:
-        found[base(one["step"])].add(one["status"])
+    for step, state in shown["states"].items():
+        found[base(step)].add(state)
     frozen = {name: frozenset(several) for name, several in found.items()}
     stones = milestones(definition, frozen, is_over=is_over) if definition else ()
     due = sorted(one["deadline"] for one in shown["steps"] if one["status"] == WAITING and one["deadline"])
@@ -245,8 +215,8 @@ def progress(shown: Shown) -> Shown:
 
 def find(system: System, *, tenant: str, words: str, limit: int) -> list[Shown]:
     """What somebody may mean who asks with a business key or a trace id; what has exactly that key, before all else."""
-    exact = listed(system, search(tenant, {"key": words}, limit=limit)).items
-    return exact or listed(system, search(tenant, {"q": words}, limit=limit)).items
+    exact = listed(system, Filter(tenant=tenant, business_key=words, limit=limit)).items
+    return exact or listed(system, Filter(tenant=tenant, words=words, limit=limit)).items
 
 
 # -- definitions, and what they call things

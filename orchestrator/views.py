@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator import states
-from orchestrator.definition import BranchesStep, ServiceStep
+from orchestrator.definition import BranchesStep, ForEachStep, RepeatStep, ServiceStep
 from orchestrator.iterations import in_order
 from orchestrator.lane import result_of
 from orchestrator.lines import level, line
@@ -107,7 +107,13 @@ def _step(one: Mapping[str, Any], plan: Plan | None, url_of: UrlOf) -> Shown:
         "escalated": one["escalated"], "started": iso(one["started_at"]), "ended": iso(one["ended_at"]),
         "ready": iso(one["ready_at"]), "worker": one["worker"] if one["state"] == states.RUNNING else None,
     }  # fmt: skip
-    return shown | ({"callbackUrl": url_of(one)} if waits else {})
+    return shown | _turns(one, plan) | ({"callbackUrl": url_of(one)} if waits else {})
+
+
+def _turns(one: Mapping[str, Any], plan: Plan | None) -> Shown:
+    """Of a loop: how many iterations there are (of a `repeat`: may be), and how many have begun."""
+    is_loop = plan is not None and isinstance(plan.place(one["step"]).step, ForEachStep | RepeatStep)
+    return {"items": one["items"], "begun": one["begun"]} if is_loop else {}
 
 
 def child(one: Mapping[str, Any]) -> Shown:

@@ -59,6 +59,7 @@ NEEDED: Mapping[str, str] = {
     "ui.order": "workflows:operate",
     "ui.resolve": "workflows:operate",
     "ui.confirm": "workflows:operate",
+    "ui.confirm_all": "workflows:operate",
     "ui.confirmed": "workflows:operate",
     "ui.workflows": "definitions:read",
     "ui.workflow": "definitions:read",

@@ -1,29 +1,16 @@
-"""Reading for the boards of the pages: counts, lists by what an operator asks for, waits, lanes. Writes nothing."""
+"""Reading for the boards of the pages: counts, waits, lanes, who runs on which version. Writes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-LIVE = "('RUNNING', 'WAITING', 'COMPENSATING', 'SUSPENDED', 'STUCK')"  # what instance_by_status finds without a scan
+from orchestrator.store.filters import IS_LATE, IS_STUCK
 
-# Late: the whole has outlived its deadline, a decision's time was up, or something that could run has not been taken
-# for a minute. A step past its own deadline is not listed beside these: the sweep settles it within seconds.
-IS_LATE = """
-i.ended_at IS NULL AND (i.deadline_at <= (SELECT clock_now()) OR EXISTS (
-  SELECT FROM step s WHERE s.instance_id = i.id AND (
-    (s.state = 'WAITING' AND s.escalated)
-    OR (s.state IN ('READY', 'RETRYING') AND i.suspended_at IS NULL
-        AND greatest(s.ready_at, s.due_at) < (SELECT clock_now()) - interval '1 minute'))))
-"""
-IS_STUCK = """
-i.ended_at IS NULL AND (i.status = 'STUCK' OR EXISTS (
-  SELECT FROM step s WHERE s.instance_id = i.id AND s.state IN ('UNKNOWN', 'STUCK')))
-"""
+LIVE = "('RUNNING', 'WAITING', 'COMPENSATING', 'SUSPENDED', 'STUCK')"  # what instance_by_status finds without a scan
 
 NOW = text("SELECT clock_now()")
 COUNTS = text(f"SELECT status, count(*) FROM instance WHERE tenant = :tenant AND status IN {LIVE} GROUP BY status")
@@ -35,24 +22,6 @@ ENDED = text("""
 SELECT status, count(*) FROM instance
 WHERE tenant = :tenant AND ended_at > (SELECT clock_now()) - make_interval(secs => :seconds) GROUP BY status
 """)
-
-LISTED = "i.id, i.workflow_id, i.version_id, i.version, i.status, i.reason, i.business_key, i.started_at, i.ended_at, i.deadline_at"
-# The conditions of a list. Only those that are asked for are in the statement.
-CONDITIONS = {
-    "status": "i.status = :status",
-    "workflow_id": "i.workflow_id = :workflow_id",
-    "business_key": "i.business_key = :business_key",
-    "lane": "i.ended_at IS NULL AND EXISTS (SELECT FROM step s WHERE s.instance_id = i.id AND split_part(s.service, '.', 1) = :lane"
-    " AND s.state IN ('READY', 'RUNNING', 'RETRYING', 'WAITING', 'UNKNOWN', 'STUCK'))",
-    "since": "i.started_at >= (SELECT clock_now()) - make_interval(secs => :since)",
-    "late": f"({IS_LATE})",
-    "stuck": f"({IS_STUCK})",
-    "version": "i.version = :version",
-    "trace": "i.id = CAST(:trace AS uuid)",
-    "words": "(i.business_key ILIKE :words OR i.workflow_id ILIKE :words)",
-    "before": "i.id < CAST(:before AS uuid)",
-    "ids": "i.id = ANY(CAST(:ids AS uuid[]))",
-}
 
 WAITS = text("""
 SELECT s.instance_id, s.step, s.version_id, s.due_at, s.escalated, s.service, s.ready_at, s.started_at,
@@ -80,30 +49,13 @@ SELECT i.version_id, p.workflow_id AS parent_workflow_id FROM instance i
 LEFT JOIN instance p ON p.id = i.parent_id AND p.tenant = i.tenant
 WHERE i.tenant = :tenant AND i.id = CAST(:id AS uuid)
 """)
+STATES = text("""
+SELECT step, state FROM step WHERE tenant = :tenant AND instance_id = CAST(:id AS uuid) AND phase = 'do'
+""")
 CHILDREN = text("""
 SELECT id, workflow_id, status, reason, parent_step FROM instance
 WHERE tenant = :tenant AND parent_id = CAST(:id AS uuid) ORDER BY id LIMIT :limit
 """)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """What is to be listed; none and false: not asked for."""
-
-    tenant: str
-    status: str | None = None
-    workflow_id: str | None = None
-    business_key: str | None = None
-    lane: str | None = None
-    since: float | None = None  # seconds ago
-    late: bool = False
-    stuck: bool = False
-    version: int | None = None
-    trace: str | None = None
-    words: str | None = None  # a pattern of ILIKE
-    before: str | None = None  # the id that the page before ended with
-    ids: tuple[str, ...] | None = None
-    limit: int = 50
 
 
 Rows = list[dict[str, Any]]
@@ -128,17 +80,6 @@ def troubled(connection: Connection, tenant: str) -> tuple[int, int]:
 def ended(connection: Connection, tenant: str, seconds: float) -> dict[str, int]:
     """What has ended in the last so many seconds, by status."""
     return {row[0]: row[1] for row in connection.execute(ENDED, {"tenant": tenant, "seconds": seconds})}
-
-
-def listed(connection: Connection, search: Search) -> Rows:
-    """Newest first."""
-    asked = {name: value for name in CONDITIONS if (value := getattr(search, name)) not in (None, False)}
-    where = " AND ".join(["i.tenant = :tenant", *(CONDITIONS[name] for name in asked)])
-    statement = text(f"SELECT {LISTED} FROM instance i WHERE {where} ORDER BY i.id DESC LIMIT :limit")
-    bound = {name: value for name, value in asked.items() if value is not True}
-    if search.ids is not None:
-        bound["ids"] = list(search.ids)
-    return _rows(connection, statement, {**bound, "tenant": search.tenant, "limit": search.limit})
 
 
 def waits(connection: Connection, tenant: str, *, limit: int, offset: int) -> Rows:
@@ -167,6 +108,11 @@ def kin(connection: Connection, tenant: str, instance_id: str) -> dict[str, Any]
     """{version_id, parent_workflow_id}"""
     found = _rows(connection, KIN, {"tenant": tenant, "id": instance_id})
     return found[0] if found else None
+
+
+def states(connection: Connection, tenant: str, instance_id: str) -> dict[str, str]:
+    """Step's name → state, of all of them."""
+    return {row[0]: row[1] for row in connection.execute(STATES, {"tenant": tenant, "id": instance_id})}
 
 
 def children(connection: Connection, tenant: str, instance_id: str, limit: int) -> Rows:

@@ -1,17 +1,32 @@
-"""Choosing among many instances: the conditions of lists, and of orders by filter. Reads only."""
+"""Choosing among many instances: the conditions of lists and pages, and of orders by filter. Reads only."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from orchestrator import durations
 from orchestrator.errors import BadRequest
-from orchestrator.store.boards import IS_LATE, IS_STUCK
 from orchestrator.store.instances import SUMMARY
+
+# Late: the whole has outlived its deadline, a decision's time was up, or something that could run has not been taken
+# for a minute. A step past its own deadline is not listed beside these: the sweep settles it within seconds.
+IS_LATE = """
+i.ended_at IS NULL AND (i.deadline_at <= (SELECT clock_now()) OR EXISTS (
+  SELECT FROM step s WHERE s.instance_id = i.id AND (
+    (s.state = 'WAITING' AND s.escalated)
+    OR (s.state IN ('READY', 'RETRYING') AND i.suspended_at IS NULL
+        AND greatest(s.ready_at, s.due_at) < (SELECT clock_now()) - interval '1 minute'))))
+"""
+IS_STUCK = """
+i.ended_at IS NULL AND (i.status = 'STUCK' OR EXISTS (
+  SELECT FROM step s WHERE s.instance_id = i.id AND s.state IN ('UNKNOWN', 'STUCK')))
+"""
 
 # The end, or of what has not ended the last transition. What ended before is not asked for its history.
 CHANGED = "coalesce(i.ended_at, (SELECT h.time FROM history h WHERE h.instance_id = i.id AND h.seq = i.history_seq))"
@@ -27,6 +42,7 @@ CONDITIONS = {
     "status": "i.status = :status",  # [instance_by_status]
     "reason": "i.reason = :reason",
     "workflow_id": "i.workflow_id = :workflow_id",  # [instance_by_workflow]
+    "version": "i.version = :version",
     "business_key": "i.business_key = :business_key",  # [instance_by_business_key]
     # [step_by_lane] As a range of names in bytes: what row-level security allows an index to be searched by.
     "lane": """EXISTS (SELECT FROM step s WHERE s.instance_id = i.id AND s.tenant = :tenant
@@ -36,6 +52,9 @@ CONDITIONS = {
     "until": f"{CHANGED} < {UNTIL}",
     "late": f"({IS_LATE})",
     "stuck": f"({IS_STUCK})",
+    "trace": "i.id = CAST(:trace AS uuid)",
+    "words": "(i.business_key ILIKE :words OR i.workflow_id ILIKE :words)",
+    "ids": "i.id = ANY(CAST(:ids AS uuid[]))",
     "before": "i.id < CAST(:before AS uuid)",
 }
 
@@ -48,12 +67,15 @@ class Filter:
     status: str | None = None
     reason: str | None = None
     workflow_id: str | None = None
+    version: int | None = None
     business_key: str | None = None
+    words: str | None = None  # a trace id, or any part of a business key or of a workflow's id
     lane: str | None = None  # that one of their steps is on, failed, unknown, stuck, or waiting to go on
     since: str | None = None  # something has happened to them since: a moment, or a duration ago
     until: str | None = None  # and nothing since this
     late: bool = False
     stuck: bool = False  # something of them needs a person
+    ids: tuple[str, ...] | None = None
     before: str | None = None  # the id that the page before ended with
     limit: int = 50
 
@@ -66,13 +88,35 @@ class Filter:
 
 def listed(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:
     """Newest first (ids are ordered by time). Raises BadRequest for what is no moment."""
-    asked = {name: value for name in CONDITIONS if (value := getattr(wanted, name)) not in (None, False)}
-    where = " AND ".join(["i.tenant = :tenant", *(CONDITIONS[name] for name in asked)])
+    asked = _asked(wanted)
+    where = " AND ".join(["i.tenant = :tenant", *(CONDITIONS[name] for name in CONDITIONS if name in asked)])
     statement = text(f"SELECT {SUMMARY} FROM instance i WHERE {where} ORDER BY id DESC LIMIT :limit")
     bound: dict[str, Any] = {"tenant": wanted.tenant, "limit": wanted.limit}
     for name, value in asked.items():
         bound |= moment(name, value) if name in ("since", "until") else {name: value} if value is not True else {}
     return [dict(row) for row in connection.execute(statement, bound).mappings()]
+
+
+def _asked(wanted: Filter) -> Mapping[str, Any]:
+    """Condition → what it compares with."""
+    given = {
+        field.name: getattr(wanted, field.name) for field in fields(wanted) if field.name not in ("tenant", "limit")
+    }
+    asked = {name: value for name, value in given.items() if value not in (None, False)}
+    if wanted.words is not None:
+        asked |= _meant(asked.pop("words"))
+    if wanted.ids is not None:
+        asked["ids"] = list(wanted.ids)
+    return asked
+
+
+def _meant(words: str) -> dict[str, str]:
+    """A trace id is looked up as one; anything else is no pattern, whatever its characters."""
+    try:
+        return {"trace": UUID(words).hex}
+    except ValueError:
+        literal = words.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
+        return {"words": f"%{literal}%"}
 
 
 def moment(name: str, given: str) -> dict[str, datetime | float | None]:

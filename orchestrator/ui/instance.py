@@ -43,7 +43,7 @@ def instance(instance_id: str) -> str:
         log=log,
         names=boards.titles(whole["definition"]),
         title=boards.title,
-        picture=picture.of_instance(whole["definition"], whole["steps"]),
+        picture=picture.of_instance(whole["definition"], whole),
         bars=timeline.bars(whole["history"], now=whole["now"]),
         decisions=[one for one in whole["steps"] if awaits_decision(one, whole)],
         callbacks=[one for one in whole["steps"] if awaits_callback(one, whole)],

@@ -7,11 +7,12 @@ from flask import render_template, request
 from orchestrator import boards
 from orchestrator.api.auth import caller
 from orchestrator.api.context import system
+from orchestrator.store.filters import Filter
 from orchestrator.ui.blueprint import routes
+from orchestrator.ui.choosing import asked_in, chosen_by
 
 PAGE = 50  # instances
 DEPARTURES, TROUBLED, WAITS = 12, 6, 6  # rows of the overview
-FILTERS = ("q", "status", "workflow", "lane", "key", "since", "late", "stuck", "version", "cursor")
 
 
 @routes.get("/ui", strict_slashes=False)
@@ -20,9 +21,9 @@ def overview() -> str:
     return render_template(
         "overview.html",
         board=boards.overview(system(), tenant=tenant),
-        newest=boards.listed(system(), boards.search(tenant, {}, limit=DEPARTURES)).items,
-        stuck=boards.listed(system(), boards.search(tenant, {"stuck": "1"}, limit=TROUBLED)),
-        late=boards.listed(system(), boards.search(tenant, {"late": "1"}, limit=TROUBLED)),
+        newest=boards.listed(system(), Filter(tenant=tenant, limit=DEPARTURES)).items,
+        stuck=boards.listed(system(), Filter(tenant=tenant, stuck=True, limit=TROUBLED)),
+        late=boards.listed(system(), Filter(tenant=tenant, late=True, limit=TROUBLED)),
         inbox=boards.inbox(system(), tenant=tenant, limit=WAITS),
     )
 
@@ -30,11 +31,13 @@ def overview() -> str:
 @routes.get("/ui/instances")
 def instances() -> str:
     tenant = caller("workflows:read").tenant
-    asked = {name: value for name in FILTERS if (value := request.args.get(name, "").strip())}
+    asked = asked_in(request.args)
+    wanted = chosen_by(tenant, asked, limit=PAGE)
     return render_template(
         "instances.html",
-        page=boards.listed(system(), boards.search(tenant, asked, limit=PAGE)),
+        page=boards.listed(system(), wanted),
         asked=asked,
+        filtered={} if wanted.is_empty else {name: asked[name] for name in asked if name != "cursor"},
         workflows=boards.definitions(system(), tenant=tenant),
         lanes=sorted(system().lanes),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -19,11 +19,12 @@ def of_definition(definition: Definition) -> Markup:
     return _sized(svg(definition, style=False))
 
 
-def of_instance(definition: Definition | None, steps: Iterable[Mapping[str, Any]]) -> Markup:
-    """`steps`: those of `queries.status`. Empty where the definition cannot be read any more."""
+def of_instance(definition: Definition | None, whole: Mapping[str, Any]) -> Markup:
+    """`whole`: `boards.whole`. Empty where the definition cannot be read any more."""
     if definition is None:
         return Markup("")
-    return _sized(svg(definition, {one["step"]: one["status"] for one in steps}, link=ROW, style=False))
+    lists = {one["step"]: one["items"] for one in whole["steps"] if "items" in one}
+    return _sized(svg(definition, whole["states"], items=lists, link=ROW, style=False))
 
 
 def _sized(drawn: str) -> Markup:

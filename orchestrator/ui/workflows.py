@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import render_template, request
+from flask import render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from orchestrator import boards, engine, loader, queries
@@ -38,7 +38,10 @@ def start(workflow_id: str) -> Response | tuple[str, int]:
         started = engine.start(system(), tenant=person.tenant, workflow_id=workflow_id, payload=payload)
     except (BadRequest, Conflict, Invalid, TooLarge) as refused:
         return _page(workflow_id, payload=text, refused=str(refused)), 422
-    return leads_to(instance_page(started.instance_id), Told(text="Started."))
+    to = (
+        instance_page(started.instance_id) if may("workflows:read") else url_for("ui.workflow", workflow_id=workflow_id)
+    )
+    return leads_to(to, Told(text="Started."))
 
 
 def _payload(text: str) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def _payload(text: str) -> dict[str, Any]:
 
 def _page(workflow_id: str, payload: str = "{}", refused: str | None = None) -> str:
     tenant = caller("definitions:read").tenant
-    asked = request.args.get("version", type=int)
+    asked = request.args.get("version", type=lambda text: min(max(int(text), 0), 2**31 - 1))  # what a column holds
     found = queries.get_definition(system(), tenant=tenant, workflow_id=workflow_id, version=asked)
     definition = _read(found["text"])
     return render_template(

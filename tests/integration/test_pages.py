@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,15 +11,16 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from orchestrator import boards
+from orchestrator import boards, engine, orders, queries
 from orchestrator.api.app import create_app
 from orchestrator.api.auth import Principal
 from orchestrator.changes import Changes
 from orchestrator.errors import BadRequest
-from orchestrator.ui import events, flash
+from orchestrator.store.filters import Filter
+from orchestrator.ui import choosing, events, flash
 from tests import flights
 from tests.services import LATER as ANSWERS_LATER
-from tests.services import Airport
+from tests.services import REJECTED, Airport
 
 ASK = """\
 id: ask
@@ -151,7 +154,7 @@ def test_another_tenant_sees_nothing_of_it(tower: Airport) -> None:
     waits(tower)
     assert boards.inbox(tower.system, tenant="other").items == []
     assert boards.overview(tower.system, tenant="other")["counts"] == {}
-    assert boards.listed(tower.system, boards.search("other", {})).items == []
+    assert boards.listed(tower.system, Filter(tenant="other")).items == []
     assert not any(one["counts"] for one in boards.lanes(tower.system, tenant="other"))
 
 
@@ -159,7 +162,7 @@ def test_what_is_ready_and_not_taken_for_a_minute_is_late(tower: Airport) -> Non
     instance = tower.fly(LATER)
     assert boards.overview(tower.system, tenant=flights.TENANT)["late"] == 0
     tower.clock.advance(61)
-    late = boards.listed(tower.system, boards.search(flights.TENANT, {"late": "1"})).items
+    late = boards.listed(tower.system, Filter(tenant=flights.TENANT, late=True)).items
     assert [one["instanceId"] for one in late] == [instance]
     assert boards.overview(tower.system, tenant=flights.TENANT)["late"] == 1
 
@@ -167,14 +170,87 @@ def test_what_is_ready_and_not_taken_for_a_minute_is_late(tower: Airport) -> Non
 def test_words_of_a_search_are_no_pattern(tower: Airport) -> None:
     waits(tower, no="100%_a")
     waits(tower, no="100xya")
-    found = boards.listed(tower.system, boards.search(flights.TENANT, {"q": "%_A"})).items
+    found = boards.listed(tower.system, Filter(tenant=flights.TENANT, words="%_A")).items
     assert [one["businessKey"] for one in found] == ["100%_a"]
 
 
 def test_a_filter_that_cannot_be_read_says_how(tower: Airport) -> None:
     for asked in ({"since": "yesterday"}, {"status": "NOVEL"}, {"cursor": "x"}, {"version": "one"}):
         with pytest.raises(BadRequest):
-            boards.search(flights.TENANT, asked)
+            choosing.chosen_by(flights.TENANT, asked, limit=1)
+
+
+def chosen_on_the_page(client: FlaskClient, query: str) -> list[str]:
+    page = client.get(f"/ui/instances?{query}").data.decode()
+    return re.findall(r'name="id" value="([0-9a-f]{32})"', page)
+
+
+def test_a_filter_of_the_page_means_what_it_means_in_lists_and_orders(client: FlaskClient, tower: Airport) -> None:
+    tower.service.tell("call", REJECTED)
+    failed, waiting = tower.fly(LATER), waits(tower)
+    tower.run(failed, "call")
+    assert chosen_on_the_page(client, "lane=keyed") == [failed]  # though it has ended
+    tower.clock.advance(7200)
+    tower.order(engine.suspend, waiting)
+    assert chosen_on_the_page(client, "since=1h") == [waiting]  # started before, changed since
+    assert chosen_on_the_page(client, "since=3h&lane=keyed") == [failed]
+
+
+def test_all_that_match_are_ordered_and_nothing_that_came_to_match_later(client: FlaskClient, tower: Airport) -> None:
+    matching, other = (
+        [waits(tower, no=f"A-{number}") for number in range(3)],
+        waits(tower, ASK.replace("id: ask\n", "id: other\n")),
+    )
+    page = client.get("/ui/instances?workflow=ask").data.decode()
+    assert 'href="/ui/orders/suspend?workflow=ask"' in page
+    asking = client.get("/ui/orders/suspend?workflow=ask").data.decode()
+    assert "Suspend 3 instances?" in asking
+    assert tower.status(matching[0])["status"] == "WAITING"
+    late = waits(tower, no="A-late")
+    sent = client.post("/ui/orders/confirmed", data=form_of(asking), headers=SIGNED)
+    assert sent.headers["Location"] == "/ui/instances?workflow=ask"
+    assert {tower.status(one)["status"] for one in matching} == {"SUSPENDED"}
+    assert {tower.status(one)["status"] for one in (other, late)} == {"WAITING"}
+
+
+def test_more_than_one_order_can_bear_are_asked_about_again(
+    client: FlaskClient, tower: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.ui.orders.MOST", 2)
+    matching = [waits(tower, no=f"A-{number}") for number in range(3)]
+    first = client.get("/ui/orders/suspend?workflow=ask").data.decode()
+    assert "Suspend the newest 2 instances of those that match?" in first
+    following = client.post("/ui/orders/confirmed", data=form_of(first), headers=SIGNED).headers["Location"]
+    second = client.get(following).data.decode()
+    assert "2 instances are suspended." in second
+    assert "Suspend this instance?" in second
+    client.post("/ui/orders/confirmed", data=form_of(second), headers=SIGNED)
+    assert {tower.status(one)["status"] for one in matching} == {"SUSPENDED"}
+
+
+def test_what_would_mean_every_instance_is_not_offered_and_refused(client: FlaskClient, tower: Airport) -> None:
+    waits(tower)
+    assert b"/ui/orders/cancel" not in client.get("/ui/instances").data
+    assert client.get("/ui/orders/cancel").status_code == 400
+    gone = client.get("/ui/orders/cancel?workflow=nothing")
+    assert gone.headers["Location"] == "/ui/instances?workflow=nothing"
+
+
+def test_a_page_that_asks_about_a_thousand_is_small(client: FlaskClient, tower: Airport) -> None:
+    tower.define(ASK)
+    for number in range(80):
+        tower.start("ask", {"no": str(number)})
+    page = client.get("/ui/orders/cancel?workflow=ask").data
+    assert b"Cancel 80 instances?" in page
+    assert b"The newest 50 of the 80" in page
+    assert len(page) + (orders.MOST - 80) * 33 < SMALL
+
+
+def form_of(page: str) -> dict[str, str]:
+    """What the form of a page would send."""
+    return {
+        name: html.unescape(value) for name, value in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', page)
+    }
 
 
 LOOP = """\
@@ -207,6 +283,34 @@ def test_a_wait_inside_a_loop_is_decided_by_the_name_of_its_iteration(client: Fl
     assert b"Every room" in client.get(f"/ui/where/{instance}").data
 
 
+def test_a_loops_picture_counts_the_items_that_have_not_begun_too(client: FlaskClient, tower: Airport) -> None:
+    text = LOOP.replace("    as: room", "    as: room\n    maxConcurrency: 1")
+    instance = tower.start(tower.define(text), {"rooms": ["kitchen", "hall", "attic"]})
+    tower.run(instance, "each")
+    tower.run(instance, "inspect[0]")
+    loop = tower.step(instance, "each")
+    assert loop is not None
+    assert (loop["items"], loop["begun"]) == (3, 1)
+    assert "0 of 3 done" in client.get(f"/ui/instances/{instance}").data.decode()
+
+
+def test_a_picture_and_its_milestones_count_what_a_status_leaves_out(
+    client: FlaskClient, tower: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "STEPS", 2)
+    text = LOOP.replace("  - id: each", "  - {id: before, title: Begin, service: keyed.begin}\n  - id: each")
+    instance = tower.start(tower.define(text), {"rooms": ["kitchen", "hall", "attic"]})
+    tower.run(instance, "before")
+    tower.run(instance, "each")
+    for number in range(3):
+        tower.run(instance, f"inspect[{number}]")
+    tower.decide(instance, "inspect[0]", decision="approved")
+    assert tower.status(instance)["stepsOmitted"] == 3
+    assert "1 of 3 done, 2 waiting" in client.get(f"/ui/instances/{instance}").data.decode()
+    stones = boards.progress(boards.whole(tower.system, tenant=flights.TENANT, instance_id=instance))["milestones"]
+    assert [one.standing for one in stones] == ["done", "now"]
+
+
 def as_somebody(app: Flask, *scopes: str) -> FlaskClient:
     """A client whose user has these scopes only."""
     person = Principal(tenant=flights.TENANT, subject="r.visitor", scopes=frozenset(scopes))
@@ -221,6 +325,21 @@ def test_buttons_that_would_be_refused_are_left_out(app: Flask, tower: Airport) 
     assert all('method="post"' in everything.get(page).data.decode() for page in pages)
     reader = as_somebody(app, "workflows:read", "definitions:read")
     assert not any('method="post"' in reader.get(page).data.decode() for page in pages)
+
+
+PAGES = ("/ui", "/ui/instances", "/ui/inbox", "/ui/lanes", "/ui/workflows", "/ui/where", "/ui/workflows/ask",
+         "/ui/instances/{}", "/ui/inbox/{}/ask", "/ui/where/{}", "/callbacks/{}/ask", "/ui/nowhere")  # fmt: skip
+
+
+@pytest.mark.parametrize("scopes", [(), ("workflows:read",), ("definitions:read",), ("workflows:decide",)])
+def test_no_page_offers_a_link_that_would_be_refused(app: Flask, tower: Airport, scopes: tuple[str, ...]) -> None:
+    instance = waits(tower)
+    visitor, followed = as_somebody(app, *scopes), set()
+    for page in PAGES:
+        shown = visitor.get(page.format(instance), headers={"Accept": "text/html"}).data.decode()
+        followed |= {html.unescape(link) for link in re.findall(r'<a [^>]*href="(/[^"]*)"', shown)}
+    refused = [link for link in followed if visitor.get(link, follow_redirects=True).status_code in (401, 403)]
+    assert refused == []
 
 
 @pytest.mark.parametrize(
