@@ -21,6 +21,7 @@ from orchestrator.store.database import Database
 from orchestrator.store.transitions import CHANGED_CHANNEL
 
 LIMIT = 40  # who may wait at once: each holds a thread of the web server
+SHARE = 0.75  # of them, for one tenant: the rest is for the others
 WATCHED = 60.0  # seconds for which transitions notify after they were asked to
 RENEWED = 20.0  # seconds after which they are asked again
 LINGER = 30.0  # seconds without anybody before the connection is given back
@@ -43,7 +44,7 @@ class Subscription:
     """What one of those who wait holds."""
 
     def __init__(self, tenant: str | None, instance_id: str | None) -> None:
-        self._tenant, self._instance = tenant, instance_id
+        self.tenant, self._instance = tenant, instance_id
         self._changed = threading.Event()
         self.closed = False  # the process stops: nothing more will be told
 
@@ -56,7 +57,7 @@ class Subscription:
         return changed and not self.closed
 
     def wants(self, tenant: str, ids: list[str]) -> bool:
-        return self._tenant in (None, tenant) and (self._instance is None or self._instance in ids)
+        return self.tenant in (None, tenant) and (self._instance is None or self._instance in ids)
 
     def tell(self) -> None:
         self._changed.set()
@@ -101,14 +102,18 @@ class Changes:
 
     def _add(self, one: Subscription) -> None:
         with self._lock:
-            if len(self._subscribed) >= self._limit:
-                raise Busy(f"{self._limit} requests wait for changes already; ask again later, or without waiting")
+            if not self._has_room(one.tenant):
+                raise Busy("too many requests wait for changes already; ask again later, or without waiting")
             self._subscribed.add(one)
             if self._stopping.is_set():
                 one.close()
             elif self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="changes", daemon=True)
                 self._thread.start()
+
+    def _has_room(self, tenant: str | None) -> bool:
+        own = sum(other.tenant == tenant for other in self._subscribed)
+        return len(self._subscribed) < self._limit and own < max(1, self._limit * SHARE)
 
     # -- the thread
 

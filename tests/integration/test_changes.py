@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import psycopg
 import pytest
@@ -120,3 +121,15 @@ def test_a_process_that_stops_lets_go_of_all_who_wait(system: System) -> None:
         assert one.closed
     with changes.subscribe(None, None) as late:
         assert late.closed
+
+
+def test_one_tenant_leaves_room_for_the_others(system: System) -> None:
+    changes = Changes(system.database, limit=4)
+    with ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(changes.subscribe("city-a", None))
+        with pytest.raises(Busy), changes.subscribe("city-a", None):
+            pass
+        with changes.subscribe("city-b", None):
+            pass
+    changes.close()
