@@ -78,7 +78,9 @@ class LocalAuthenticator:
         return self._user
 
     def _is_ours(self, host: str) -> bool:
-        return host == self._public.netloc or is_loopback(urlsplit(f"//{host}").hostname or "")
+        if host == self._public.netloc:
+            return True
+        return place_of(f"//{host}") is not None and is_loopback(urlsplit(f"//{host}").hostname or "")
 
 
 def is_foreign(request: Request, public: SplitResult, *, unless_told: bool) -> bool:
@@ -91,7 +93,15 @@ def is_foreign(request: Request, public: SplitResult, *, unless_told: bool) -> b
     origin = request.headers.get("Origin")
     if origin is None:
         return unless_told
-    return urlsplit(origin).netloc not in (request.host, public.netloc)
+    return place_of(origin) not in (request.host, public.netloc)
+
+
+def place_of(url: str) -> str | None:
+    """The host and port in an address that somebody else has written; none where it is no address."""
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return None
 
 
 def authenticator(settings: Settings) -> Authenticator:
