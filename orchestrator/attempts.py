@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator import admission, compensation, flow, states
 from orchestrator.admission import Refusal
 from orchestrator.clock import later
-from orchestrator.definition import Retry, ServiceStep
+from orchestrator.definition import Retry, ServiceStep, Step
 from orchestrator.instance import CONDITION, Instance
 from orchestrator.lane import Reply
 from orchestrator.plan import Plan
@@ -86,7 +86,7 @@ def defer(instance: Instance, row: Row, *, gate: str, reason: Refusal) -> None:
 
 
 def may_claim(instance: Instance, row: Row) -> bool:
-    wanted_now = row.phase == ("undo" if instance.is_falling else "do") or compensation.has_child(instance, row)
+    wanted_now = row.phase == ("undo" if instance.is_falling else "do") or compensation.is_awaited(instance, row)
     is_due = row.state in states.CLAIMABLE and (row.due_at is None or row.due_at <= instance.now)
     return wanted_now and is_due and instance.header.suspended_at is None and not instance.is_over
 
@@ -112,8 +112,10 @@ def planned_budget(plan: Plan, name: str, phase: Phase, *, escalated: bool) -> f
     return step.timeout
 
 
-def retry_of(step: ServiceStep, phase: Phase) -> Retry:
+def retry_of(step: Step, phase: Phase) -> Retry:
     """A compensation takes its step's `retry` unless it has its own."""
+    if not isinstance(step, ServiceStep):
+        return Retry()
     own = step.compensation.retry if phase == "undo" and step.compensation else None
     return own or step.retry
 
@@ -137,6 +139,7 @@ def release(instance: Instance, row: Row) -> None:
 
 def skip(instance: Instance, row: Row, reason: str = CONDITION) -> None:
     instance.move(row, "skip", reason=reason)
+    flow.pass_by(instance, row.step)
     go_on(instance, row.step)
 
 

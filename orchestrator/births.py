@@ -77,16 +77,16 @@ def start_many_within(connection: Connection, plans: Plans, settings: Settings, 
 
 
 def start_child(connection: Connection, plans: Plans, settings: Settings, *, tenant: str, workflow_id: str, payload: Any,
-                parent: Parent) -> str:  # fmt: skip
-    """The child's id. Its parent's step and generation are unique: the caller has looked, and holds the parent."""
+                parent: Parent) -> str | None:  # fmt: skip
+    """The child's id; None where somebody else has just started it: there is one for a step's generation."""
     version = _newest(connection, tenant, workflow_id)
     plan, now = plans.of_text(version.id, version.text), _now(connection)
     check_payload(payload, plan.definition.input, settings.max_payload)
     birth = _birth(plan, version, payload, now, key=None, digest=None)
     header = replace(birth.header, parent_id=parent.id, parent_step=parent.step, parent_generation=parent.generation,
                      root_id=parent.root)  # fmt: skip
-    transitions.begin(connection, plan, [replace(birth, header=header)], now)
-    return header.id
+    begun = transitions.begin(connection, plan, [replace(birth, header=header)], now)
+    return header.id if begun else None
 
 
 def _newest(connection: Connection, tenant: str, workflow_id: str) -> Version:

@@ -32,9 +32,10 @@ def choose(instance: Instance, row: Row, case: int | None) -> None:
         flow.choose(instance, row.step, case)
 
 
-def iterate(instance: Instance, row: Row, items: list[Any]) -> None:
+def iterate(instance: Instance, row: Row, items: list[Any], before: list[Any] | None = None) -> None:
+    """`before`: the items of an earlier life."""
     if not _let_go(instance, row):
-        flow.iterate(instance, row.step, items)
+        flow.iterate(instance, row.step, items, before)
 
 
 def check(instance: Instance, row: Row, *, is_done: bool) -> None:

@@ -40,7 +40,7 @@ def end_early(instance: Instance, reason: str) -> None:
 def end(instance: Instance, row: Row) -> None:
     """End a step that need not be awaited. What it was asked to do may have happened: then it counts as attempted."""
     is_open_block = row.state == states.RUNNING and not row.is_leased
-    if (row.state not in states.PENDING and not is_open_block) or has_child(instance, row):
+    if (row.state not in states.PENDING and not is_open_block) or is_awaited(instance, row):
         return
     let_go(instance, row)
 
@@ -55,7 +55,7 @@ def let_go(instance: Instance, row: Row) -> None:
 
 def drain(instance: Instance) -> None:
     """Once nothing runs or is unknown any more, write the undo list and begin with its first."""
-    if any(row.state in states.UNSETTLED or has_child(instance, row) for row in instance.rows("do")):
+    if any(row.state in states.UNSETTLED or is_awaited(instance, row) for row in instance.rows("do")):
         return
     if instance.is_ending:
         _finish(instance)
@@ -67,11 +67,18 @@ def drain(instance: Instance) -> None:
     undo_next(instance)
 
 
-def has_child(instance: Instance, row: Row) -> bool:
-    """A sub-workflow that runs is cancelled when its parent falls, and awaited. One that a lost attempt may have
-    started is looked for first."""
-    may_have = row.state == states.WAITING or (row.state in states.CLAIMABLE and row.attempt > 0)
-    return may_have and row.phase == "do" and isinstance(instance.plan.place(row.step).step, WorkflowStep)
+def is_awaited(instance: Instance, row: Row) -> bool:
+    """Whether a step goes on although its instance falls, or ends early.
+
+    A sub-workflow that runs is cancelled then, and awaited; one that a lost attempt may have started is looked for
+    first. What an early end undoes nothing of has to be known for certain, unless a person is yet to decide it.
+    """
+    step = instance.plan.place(row.step).step
+    if row.phase == "undo" or row.state not in states.PENDING:
+        return False
+    if isinstance(step, ServiceStep):
+        return instance.is_ending and row.may_have_been_done and not step.pause
+    return isinstance(step, WorkflowStep) and (row.state == states.WAITING or row.attempt > 0)
 
 
 def _has_to_be_undone(instance: Instance, row: Row) -> bool:

@@ -20,6 +20,7 @@ from orchestrator.definition import (
     WaitStep,
     WorkflowStep,
 )
+from orchestrator.store import instances
 from orchestrator.system import System
 
 MAX_ITEMS = 10_000  # of one `forEach`
@@ -42,6 +43,7 @@ class Listed:
     """The items of a `forEach`."""
 
     items: list[Any]
+    before: list[Any] | None = None  # those of an earlier life
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ def perform(system: System, step: Step, attempt: Attempt, context: dict[str, Any
         case SwitchStep():
             return Chosen(case=_case(step, context))
         case ForEachStep():
-            return Listed(items=expression.items(step.items, context, MAX_ITEMS))
+            return Listed(items=expression.items(step.items, context, MAX_ITEMS), before=_before(system, attempt))
         case RepeatStep():
             return Checked(is_done=expression.truth(step.until, context)) if attempt.begun else Opened()
         case WaitStep():
@@ -95,6 +97,13 @@ def perform(system: System, step: Step, attempt: Attempt, context: dict[str, Any
             return Ends()
         case ServiceStep():
             raise TypeError(f"{step.id} calls a service: that is for `calls`")
+
+
+def _before(system: System, attempt: Attempt) -> list[Any] | None:
+    if attempt.generation == 1:
+        return None
+    with system.database.transaction() as connection:
+        return instances.items(connection, attempt.instance, attempt.step)
 
 
 def _case(step: SwitchStep, context: dict[str, Any]) -> int | None:

@@ -155,6 +155,9 @@ class Dispatcher:
             except (psycopg.Error, SQLAlchemyError) as error:
                 log.warning("the dispatcher has lost the database and tries again: %s", error)
                 self._stop.wait(IDLE)
+            except Exception:  # a thread that dies is worse than one that complains: it serves all tenants
+                log.exception("the dispatcher stumbled and goes on")
+                self._stop.wait(IDLE)
 
     def _listen(self) -> None:
         with self._system.database.listen(READY_CHANNEL) as connection:

@@ -1,18 +1,22 @@
 """Who comes next: a step has its turn, a block opens, an iteration begins, branches arrive at their join. Pure.
 
 In a later life, when an operator retries an ended instance, all this is gone through again from the first step on: what
-has ended well stands, and everything else runs in a new generation.
+has ended well stands, and everything else runs in a new generation. Conditions and lists are asked again, and what a way
+that is not taken, or another item, has left does not stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from orchestrator import states
-from orchestrator.definition import Block, BranchesStep, ForEachStep, RepeatStep, ServiceStep
-from orchestrator.instance import ENDED, Instance
+from orchestrator.definition import Block, BranchesStep, ForEachStep, RepeatStep, ServiceStep, Step, sequences, walk
+from orchestrator.instance import CHANGED, CONDITION, ENDED, Instance
+from orchestrator.iterations import Numbers, id_of, numbers_of
 from orchestrator.rows import Row
+
+Turn = Callable[[Instance, str], None]
 
 
 def begin(instance: Instance) -> None:
@@ -22,26 +26,41 @@ def begin(instance: Instance) -> None:
 
 def enter(instance: Instance, step: str) -> None:
     """The step's turn has come. In a later life, what has ended well stays as it is."""
-    row = instance.row(step)
-    while row is not None and _stands(instance, row):
-        after = instance.plan.after(step)
-        if after is None:
-            leave(instance, step)
-            return
-        step, row = after, instance.row(after)
-    block = instance.plan.block(step)
-    if isinstance(block, BranchesStep | RepeatStep) and block.when is None:
+    _in_turn(instance, _enter, step)
+
+
+def leave(instance: Instance, step: str) -> None:
+    """The step is over and its sequence goes on: with its successor, or by arriving at the end of its block."""
+    _in_turn(instance, _leave, step)
+
+
+def _in_turn(instance: Instance, verb: Turn, step: str) -> None:
+    """One after the other, not one within the other: in a later life thousands that stand are passed at once."""
+    instance.turns.append((verb, step))
+    if len(instance.turns) > 1:
+        return
+    while instance.turns:
+        verb, step = instance.turns[0]
+        verb(instance, step)
+        instance.turns.popleft()
+
+
+def _enter(instance: Instance, step: str) -> None:
+    row, block = instance.row(step), instance.plan.block(step)
+    if row is not None and _stands(instance, row):
+        leave(instance, step)
+    elif isinstance(block, BranchesStep | RepeatStep) and block.when is None:
         open_block(instance, step)  # there is nothing to evaluate first
     else:
         _ready(instance, step, row)
 
 
 def _stands(instance: Instance, row: Row) -> bool:
-    """Ended well in an earlier life, and not undone since. A block is gone through again, for what is inside it."""
-    if row.state == states.SUCCEEDED:
-        return not isinstance(instance.plan.place(row.step).step, Block)
-    is_excused = row.state == states.SKIPPED or (row.state == states.FAILED and goes_on(instance, row))
-    return is_excused and row.reason != ENDED
+    """Ended well in an earlier life, and not undone since. A block is gone through again, for what is inside it, and a
+    condition is asked again."""
+    if isinstance(instance.plan.place(row.step).step, Block) or row.reason in (ENDED, CHANGED, CONDITION):
+        return False
+    return row.state in (states.SUCCEEDED, states.SKIPPED) or (row.state == states.FAILED and goes_on(instance, row))
 
 
 def goes_on(instance: Instance, row: Row) -> bool:
@@ -53,10 +72,12 @@ def _ready(instance: Instance, step: str, row: Row | None) -> None:
     published = instance.now if step in instance.covered else None
     if row is None:
         instance.move(_new(instance, step), "ready", published_at=published)
-    elif row.uncertain and row.state != states.COMPENSATED and row.decision is None:
+    elif row.uncertain and row.state != states.COMPENSATED and row.decision is None and row.reason != CHANGED:
         _repeat(instance, row, {"published_at": published})
     else:
         changes = next_generation(row, _new(instance, step)) | {"published_at": published}
+        if isinstance(instance.plan.place(step).step, ForEachStep):
+            changes["clears"] = False  # its items are kept, to be compared with those that it will have
         instance.move(row, "renew", **changes)
 
 
@@ -97,19 +118,43 @@ def open_block(instance: Instance, block: str) -> None:
 
 def choose(instance: Instance, switch: str, case: int) -> None:
     """Go one of a switch's ways."""
-    head = instance.plan.heads(switch)[case]
-    _open(instance, switch, (head,))
-    enter(instance, head)
+    heads = instance.plan.heads(switch)
+    _open(instance, switch, (heads[case],))
+    for at, way in enumerate(sequences(instance.plan.place(switch).step)):
+        if at != case:
+            _give_up(instance, way, numbers_of(switch))
+    enter(instance, heads[case])
 
 
-def iterate(instance: Instance, loop: str, items: list[Any]) -> None:
-    """Begin the iterations of a `forEach`. The items are kept: each iteration reads its own."""
+def pass_by(instance: Instance, step: str) -> None:
+    """What is inside a block that is skipped is not done in this life."""
+    for inside in sequences(instance.plan.place(step).step):
+        _give_up(instance, inside, numbers_of(step))
+
+
+def iterate(instance: Instance, loop: str, items: list[Any], before: list[Any] | None = None) -> None:
+    """Begin the iterations of a `forEach`. The items are kept: each iteration reads its own. `before`: those of an
+    earlier life; what was done for another item does not stand for this one."""
     row = _open(instance, loop, items, items=len(items), begun=0)
-    instance.amend(row, output={"items": items})
-    if items:
+    (body,) = sequences(instance.plan.place(loop).step)
+    for at, item in enumerate(before or ()):
+        if at >= len(items) or items[at] != item:
+            _give_up(instance, body, (*numbers_of(loop), at))
+    if items:  # else nobody reads one, and it is no reply
+        instance.amend(row, output={"items": items})
         _fill(instance, loop)
     else:
         _succeed(instance, loop)
+
+
+def _give_up(instance: Instance, steps: tuple[Step, ...], numbers: Numbers) -> None:
+    """What an earlier life has left of these steps neither stands nor is seen in this one."""
+    if instance.header.life == 1:
+        return
+    ids = {step.id for step in walk(steps)}
+    for row in list(instance.rows("do")):
+        if id_of(row.step) in ids and numbers_of(row.step)[: len(numbers)] == numbers:
+            instance.amend(row, reason=CHANGED)
 
 
 def next_round(instance: Instance, loop: str) -> None:
@@ -123,9 +168,10 @@ def _begin_round(instance: Instance, row: Row) -> None:
 
 
 def _open_repeat(instance: Instance, loop: str, step: RepeatStep) -> None:
-    """Rounds that were all used up in an earlier life are followed by as many again."""
+    """Rounds that were all used up in an earlier life are followed by as many again, unless that was tolerated."""
     before = instance.row(loop)
-    kept = before.items if before is not None and before.state in (states.FAILED, states.RUNNING) else 0
+    counts = before is not None and before.state in (states.FAILED, states.RUNNING) and step.on_error == "fail"
+    kept = before.items if before is not None and counts else 0
     row = instance.amend(_open(instance, loop, (loop,)), items=kept + step.max, begun=0)
     _begin_round(instance, row)
 
@@ -136,8 +182,7 @@ def _open(instance: Instance, block: str, inside: Sequence[Any], **changes: Any)
     return instance.move(row, verb, branches_left=len(inside), lease_until=None, limit_until=None, **changes)
 
 
-def leave(instance: Instance, step: str) -> None:
-    """The step is over and its sequence goes on: with its successor, or by arriving at the end of its block."""
+def _leave(instance: Instance, step: str) -> None:
     after = instance.plan.after(step)
     if after is not None:
         enter(instance, after)
@@ -150,7 +195,7 @@ def _arrive(instance: Instance, block: str) -> None:
     assert row is not None, "what is inside a block begins when it has been opened"
     row = instance.amend(row, branches_left=row.branches_left - 1)
     if isinstance(found, RepeatStep):
-        instance.move(row, "check", published_at=None, tries=0)
+        instance.move(row, "check", published_at=None, tries=0, losses=0, alone=False)
     elif row.branches_left == 0:
         _succeed(instance, block)
     elif isinstance(found, ForEachStep):
@@ -165,15 +210,10 @@ def _succeed(instance: Instance, block: str) -> None:
 
 
 def _fill(instance: Instance, loop: str) -> None:
-    """Begin iterations until enough of them are under way. One that stands from an earlier life arrives at once, and
-    must not begin the next by a call within a call: there may be thousands."""
-    if loop in instance.filling:
-        return
-    instance.filling.add(loop)
+    """Begin iterations until enough of them are under way."""
     while (row := _next_iteration(instance, loop)) is not None:
         instance.amend(row, begun=row.begun + 1)
         enter(instance, instance.plan.head(loop, row.begun))
-    instance.filling.discard(loop)
 
 
 def _next_iteration(instance: Instance, loop: str) -> Row | None:

@@ -8,7 +8,8 @@ difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -22,6 +23,7 @@ from orchestrator.states import Phase
 Key = tuple[str, Phase]
 
 CONDITION, ENDED = "condition", "ended"  # reasons why a step is SKIPPED
+CHANGED = "changed"  # of a step that stood in an earlier life: its way, or the item of its loop, is another in this one
 ENDING = "ended"  # the outcome of an instance that has reached an `end`
 
 
@@ -47,7 +49,7 @@ class Instance:
         self.plan, self.now = plan, now
         self.covered, self._worker = covered, worker
         self._is_whole = is_whole
-        self.filling: set[str] = set()  # loops that are beginning iterations right now (`flow`)
+        self.turns: deque[tuple[Callable[[Instance, str], None], str]] = deque()  # that are still to come (`flow`)
         self.loaded: Mapping[Key, Row] = {row.key: row for row in rows}
         self._rows: dict[Key, Row] = dict(self.loaded)
         self.entries: list[Entry] = []

@@ -5,7 +5,17 @@ A step's id has no bracket; its *name* is the id, and a number for each loop aro
 
 from __future__ import annotations
 
+import re
+
 Numbers = tuple[int, ...]
+
+
+NAME = re.compile(r"([^\[\]]+)((?:\[(?:0|[1-9][0-9]{0,4})\])*)", re.ASCII)  # no loop has more than 10,000 iterations
+
+
+def is_name(text: str) -> bool:
+    """Whether a text has the form of a step's name; callers from outside write what they like."""
+    return NAME.fullmatch(text) is not None
 
 
 def id_of(name: str) -> str:

@@ -12,16 +12,14 @@ from typing import Any
 from orchestrator import attempts, compensation, states
 from orchestrator.instance import Instance
 from orchestrator.rows import Row
-from orchestrator.states import Phase
 
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """How a child has ended, as its parent is told. `phase`: was it to do something, or to be undone?"""
+    """How a child has ended, as its parent is told."""
 
     step: str
     generation: int
-    phase: Phase
     status: str
     output: dict[str, Any]  # {instanceId, status, reason, result}
     error: str | None
@@ -43,13 +41,18 @@ def do_without(instance: Instance, row: Row) -> None:
 
 def learn(instance: Instance, end: End) -> None:
     """A parent is told how its child has ended, perhaps again, and perhaps before its leg has parked."""
-    done, row = instance.row(end.step), instance.row(end.step, end.phase)
-    if done is None or row is None or done.generation != end.generation or row.state not in states.ACTIVE:
+    row, undo = instance.row(end.step), instance.row(end.step, "undo")
+    if row is None or row.generation != end.generation:
         return
-    if end.phase == "undo":
-        instance.move(row, "resolve", output=end.output, error="")
+    if row.state in states.ACTIVE:
+        _learn_of_doing(instance, row, end)
+    elif undo is not None and undo.state in states.ACTIVE and end.status != states.COMPLETED:
+        instance.move(undo, "resolve", output=end.output, error="")
         compensation.undone(instance, row.step)
-    elif end.status == states.COMPLETED:
+
+
+def _learn_of_doing(instance: Instance, row: Row, end: End) -> None:
+    if end.status == states.COMPLETED:
         instance.move(row, "resolve", output=end.output, error="")
         attempts.go_on(instance, row.step)
     else:
@@ -63,7 +66,7 @@ def recall(instance: Instance) -> None:
         instance.mark(parent_told=False)
         return
     instance.note("recall", states.COMPENSATING, reason=compensation.RECALLED, outcome=compensation.RECALLED,
-                  cause=compensation.RECALLED, ended_at=None, parent_told=False)  # fmt: skip
+                  cause=compensation.RECALLED, ended_at=None, parent_told=False, suspended_at=None)  # fmt: skip
     compensation.drain(instance)
 
 

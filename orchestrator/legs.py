@@ -340,8 +340,8 @@ def _conclude_control(instance: Instance, row: Row, result: Control) -> None:
             blocks.open_block(instance, row)
         case Chosen(case=case):
             blocks.choose(instance, row, case)
-        case Listed(items=items):
-            blocks.iterate(instance, row, items)
+        case Listed(items=items, before=before):
+            blocks.iterate(instance, row, items, before)
         case Checked(is_done=is_done):
             blocks.check(instance, row, is_done=is_done)
         case Sleeps(until=until):
@@ -359,11 +359,11 @@ def _conclude_control(instance: Instance, row: Row, result: Control) -> None:
 
 
 def _conclude_reply(system: System, instance: Instance, row: Row, reply: Reply) -> None:
-    step = instance.plan.service(row.step)
+    step = instance.plan.place(row.step).step
     trial = retry.Trial(
         lane=instance.plan.lane(row.service), retry=attempts.retry_of(step, row.phase), tries=row.tries,
         uncertain=row.uncertain, started_at=row.started_at or instance.now, budget_until=row.budget_until,
-        pause=step.pause and row.phase == "do",
+        pause=isinstance(step, ServiceStep) and step.pause and row.phase == "do",
     )  # fmt: skip
     verdict = retry.judge(reply, trial, instance.now, system.chance())
     match verdict:

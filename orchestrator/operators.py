@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from orchestrator import attempts, compensation, flow, states
 from orchestrator.clock import later
-from orchestrator.definition import Block, EndStep
+from orchestrator.definition import Block, EndStep, WorkflowStep
 from orchestrator.errors import Conflict, NotFound
 from orchestrator.flow import next_generation, same_generation
 from orchestrator.instance import Instance
@@ -90,7 +90,8 @@ def _undo_again(instance: Instance, step: str) -> None:
 
 
 def _redo(instance: Instance, row: Row) -> None:
-    if instance.is_falling and row.phase == "do":  # it could never be claimed
+    is_child = isinstance(instance.plan.place(row.step).step, WorkflowStep)
+    if instance.is_falling and row.phase == "do" and not is_child:  # it could never be claimed
         raise _conflict(
             instance, f"is being undone, so {row.step} cannot be tried again: say whether it has succeeded or failed"
         )
@@ -145,6 +146,10 @@ def _settle_stuck(instance: Instance, stuck: Row, verdict: Verdict, result: Any,
 def _settle(instance: Instance, row: Row, verdict: Verdict, result: Any, by: str | None) -> None:
     if verdict == "retry":
         _redo(instance, row)
+    elif row.phase == "do" and isinstance(instance.plan.place(row.step).step, WorkflowStep):
+        raise _conflict(
+            instance, f"{row.step} has a sub-workflow, whose end decides: order a retry, which looks for it"
+        )
     elif verdict == "failed":
         error = "an operator found that it was not done"
         row = instance.move(row, "reject", reason="failed", error=error, uncertain=False, decided_by=by)

@@ -28,7 +28,7 @@ from orchestrator.definition import (
     WorkflowStep,
     sequences,
 )
-from orchestrator.iterations import id_of, named, numbers_of
+from orchestrator.iterations import id_of, is_name, named, numbers_of
 from orchestrator.lane import DEFAULT_QUEUE, Lane
 
 NO_LANE = Lane(name="", transport="local", idempotency="safe")
@@ -104,11 +104,7 @@ class Plan:
     def has(self, step: str) -> bool:
         """Whether a step may go by this name."""
         place = self._places.get(id_of(step))
-        return (
-            place is not None
-            and named(place.step.id, numbers_of(step)) == step
-            and len(numbers_of(step)) == len(place.loops)
-        )
+        return place is not None and is_name(step) and len(numbers_of(step)) == len(place.loops)
 
     def after(self, step: str) -> str | None:
         """The next in the same sequence of steps, and of the same iteration."""

@@ -8,11 +8,12 @@ from typing import Any
 
 from orchestrator import states
 from orchestrator.definition import ForEachStep, RepeatStep
+from orchestrator.instance import CHANGED
 from orchestrator.iterations import Numbers, named, numbers_of
 from orchestrator.lane import result_of
 from orchestrator.plan import Names, Plan
 
-Told = Mapping[str, Mapping[str, Any]]  # a row's name → {state, output, error, decision, begun}
+Told = Mapping[str, Mapping[str, Any]]  # a row's name → {state, output, error, decision, begun, reason}
 
 SKIPPED: dict[str, Any] = {"result": None, "output": None, "status": states.SKIPPED, "error": None, "decision": None}
 
@@ -87,7 +88,7 @@ def steps(plan: Plan, names: Iterable[str], stand: Standpoint, told: Told) -> di
 def _seen(plan: Plan, step: str, stand: Standpoint, told: Told) -> Any:
     loops, numbers = _beyond(plan, step, stand)
     first = told.get(named((*loops, step)[0], numbers))
-    if first is None or first["state"] == states.SKIPPED:
+    if first is None or not _is_seen(first):
         return None
     return _listed(step, loops, numbers, told)
 
@@ -95,8 +96,13 @@ def _seen(plan: Plan, step: str, stand: Standpoint, told: Told) -> Any:
 def _listed(step: str, loops: tuple[str, ...], numbers: Numbers, told: Told) -> Any:
     row = told.get(named((*loops, step)[0], numbers))
     if not loops:
-        return known(row) if row is not None else SKIPPED
+        return known(row) if row is not None and _is_seen(row) else SKIPPED
     return [_listed(step, loops[1:], (*numbers, number), told) for number in range(row["begun"] if row else 0)]
+
+
+def _is_seen(row: Mapping[str, Any]) -> bool:
+    """Neither skipped nor, in an earlier life, undone or left on another way."""
+    return row["state"] not in (states.SKIPPED, states.COMPENSATED) and row["reason"] != CHANGED
 
 
 def known(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def sweep(system: System) -> int:
         _sweep_each(system, due.lost_instances, _lose(system))
         + _sweep_each(system, due.overdue_instances, _time_out)
         + _sweep_each(system, due.past_deadline, _fall)
-        + children.carry(system)
         + republish(system)
+        + children.carry(system)
     )
 
 

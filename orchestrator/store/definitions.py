@@ -79,6 +79,10 @@ class Plans:
             self._kept[version_id] = Plan(loader.load(stored, lanes=self._lanes, strict=False), self._lanes)
         return self._kept[version_id]
 
+    def forget(self) -> None:
+        """Read every version again: after a text was changed behind our back, or the lanes were."""
+        self._kept.clear()
+
     def _text(self, version_id: str, connection: Connection | None) -> str:
         if connection is not None:
             return _text_of(connection, version_id)

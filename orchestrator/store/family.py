@@ -8,8 +8,15 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from orchestrator.attempts import Attempt
+
 # With a share of the parent's lock it cannot fall before the child that is about to be born is there to be cancelled.
-PARENT = text("SELECT outcome FROM instance WHERE id = CAST(:id AS uuid) FOR SHARE")
+PARENT = text("SELECT outcome IS NOT NULL OR ended_at IS NOT NULL FROM instance WHERE id = CAST(:id AS uuid) FOR SHARE")
+HELD = text("""
+SELECT 1 FROM step WHERE instance_id = CAST(:id AS uuid) AND step = :step AND phase = 'do' AND state = 'RUNNING'
+  AND attempt = :attempt
+""")
+GENERATION = text("SELECT generation FROM step WHERE instance_id = CAST(:id AS uuid) AND step = :step AND phase = 'do'")
 LINE = text("""
 WITH RECURSIVE line AS (
   SELECT id, parent_id, workflow_id FROM instance WHERE id = CAST(:id AS uuid)
@@ -26,11 +33,12 @@ ORDER BY s.instance_id, s."order"
 """)
 CHILD = text("""
 SELECT id FROM instance WHERE parent_id = CAST(:parent AS uuid) AND parent_step = :step
-  AND parent_generation = coalesce(:generation, parent_generation) ORDER BY parent_generation DESC LIMIT 1
-""").bindparams(generation=None)
+  AND parent_generation = :generation
+""")
 UNTOLD = text("""
 SELECT id, parent_id, parent_step, parent_generation, workflow_id, status, reason, outcome, ended_at FROM instance
-WHERE parent_id IS NOT NULL AND ended_at IS NOT NULL AND NOT parent_told ORDER BY ended_at LIMIT :limit
+WHERE parent_id IS NOT NULL AND ended_at IS NOT NULL AND NOT parent_told
+  AND (sweep_after IS NULL OR sweep_after <= (SELECT clock_now())) ORDER BY ended_at LIMIT :limit
 """)
 RESULTS = text("""
 SELECT step, output FROM step WHERE instance_id = :id AND phase = 'do' AND state = 'SUCCEEDED' AND items = 0
@@ -43,7 +51,8 @@ SELECT step, error FROM step WHERE instance_id = :id AND phase = 'do' AND error 
 TOLD = text("UPDATE instance SET parent_told = true WHERE id = :id AND ended_at = :ended_at AND status = :status")
 ABANDONED = text("""
 SELECT c.id FROM instance p JOIN instance c ON c.parent_id = p.id
-WHERE p.outcome IS NOT NULL AND p.ended_at IS NULL AND c.ended_at IS NULL AND c.outcome IS NULL LIMIT :limit
+WHERE p.outcome IS NOT NULL AND p.ended_at IS NULL AND c.ended_at IS NULL AND c.outcome IS NULL
+  AND (c.sweep_after IS NULL OR c.sweep_after <= (SELECT clock_now())) LIMIT :limit
 """)
 
 
@@ -63,8 +72,20 @@ class Ended:
 
 
 def has_fallen(connection: Connection, parent: str) -> bool:
-    """Holds a share of the parent's lock until the transaction ends."""
-    return connection.execute(PARENT, {"id": parent}).scalar_one() is not None
+    """Or is over. Holds a share of the parent's lock until the transaction ends."""
+    return bool(connection.execute(PARENT, {"id": parent}).scalar_one())
+
+
+def is_held(connection: Connection, attempt: Attempt) -> bool:
+    """Whether an attempt is still the one that runs its step. Ask while its instance cannot move."""
+    values = {"id": attempt.instance, "step": attempt.step, "attempt": attempt.attempt}
+    return connection.execute(HELD, values).scalar_one_or_none() is not None
+
+
+def generation(connection: Connection, attempt: Attempt) -> int:
+    """Of the step itself: an attempt to undo it has one of its own."""
+    found: int = connection.execute(GENERATION, {"id": attempt.instance, "step": attempt.step}).scalar_one()
+    return found
 
 
 def line(connection: Connection, instance: str) -> list[tuple[str, str]]:
@@ -77,8 +98,8 @@ def waits(connection: Connection, root: str) -> list[tuple[str, str]]:
     return [(row[0].hex, row[1]) for row in connection.execute(WAITS, {"id": root})]
 
 
-def child(connection: Connection, parent: str, step: str, generation: int | None = None) -> str | None:
-    """The child that a step has started, in one generation or in its latest."""
+def child(connection: Connection, parent: str, step: str, generation: int) -> str | None:
+    """The child that a step has started in one of its generations."""
     values = {"parent": parent, "step": step, "generation": generation}
     found = connection.execute(CHILD, values).scalar_one_or_none()
     return found.hex if found is not None else None

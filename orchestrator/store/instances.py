@@ -28,7 +28,7 @@ BY_KEY = text(
 )
 # What is settled comes last, so that what a limit leaves out is what nobody has to look at.
 STEPS = text("""
-SELECT *, coalesce(deferred, reason) AS reason FROM step WHERE instance_id = CAST(:id AS uuid) AND phase = :phase
+SELECT * FROM step WHERE instance_id = CAST(:id AS uuid) AND phase = :phase
 ORDER BY state IN ('SUCCEEDED', 'SKIPPED'), "order", length(step), step LIMIT :limit
 """)
 STEP_COUNT = text("SELECT count(*) FROM step WHERE instance_id = CAST(:id AS uuid) AND phase = :phase")
@@ -70,10 +70,13 @@ TENANT = text("SELECT tenant FROM instance WHERE id = CAST(:id AS uuid)")
 PAYLOADS = text("SELECT id, payload FROM instance WHERE id = ANY(CAST(:ids AS uuid[]))")
 # Of a loop only how many iterations have begun: its output is the list of its items, each of which is read where it is named.
 OUTPUTS = text("""
-SELECT instance_id, step, state, CASE WHEN items = 0 THEN output END, error, decision, begun FROM step
-WHERE instance_id = ANY(CAST(:ids AS uuid[])) AND phase = 'do'
-  AND (step = ANY(CAST(:steps AS text[])) OR step LIKE ANY(CAST(:iterated AS text[])))
+SELECT instance_id, step, state, CASE WHEN items = 0 THEN output END, error, decision, begun, reason FROM step
+WHERE instance_id = ANY(CAST(:ids AS uuid[])) AND phase = 'do' AND step = ANY(CAST(:steps AS text[]))
 """)
+ITERATED = text(OUTPUTS.text.replace("step = ANY(CAST(:steps AS text[]))", "step LIKE ANY(CAST(:iterated AS text[]))"))
+ITEMS = text(
+    "SELECT output -> 'items' FROM step WHERE instance_id = CAST(:id AS uuid) AND step = :loop AND phase = 'do'"
+)
 ITEM = text("""
 SELECT output -> 'items' -> CAST(:number AS int) FROM step
 WHERE instance_id = CAST(:id AS uuid) AND step = :loop AND phase = 'do'
@@ -175,15 +178,29 @@ def payloads(connection: Connection, ids: Sequence[str]) -> dict[str, Any]:
 
 def outputs(connection: Connection, ids: Sequence[str], steps: Sequence[str],
             iterated: Sequence[str] = ()) -> dict[str, dict[str, dict[str, Any]]]:  # fmt: skip
-    """Instance id → step's name → {state, output, error, decision, begun}, of the steps with these names and of all
+    """Instance id → step's name → {state, output, error, decision, begun, reason}, of the steps with these names and of all
     iterations of those in `iterated`."""
+    rows = list(connection.execute(OUTPUTS, {"ids": list(ids), "steps": list(steps)})) if steps else []
+    if iterated:
+        patterns = [f"{name}[%" for name in iterated]  # `_` in an id finds others, too, which nobody then looks at
+        rows += connection.execute(ITERATED, {"ids": list(ids), "iterated": patterns})
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    if not steps and not iterated:
-        return found
-    patterns = [f"{name}[%" for name in iterated]  # `_` in an id finds others, too, which nobody then looks at
-    for row in connection.execute(OUTPUTS, {"ids": list(ids), "steps": list(steps), "iterated": patterns}):
-        told = {"state": row[2], "output": row[3], "error": row[4], "decision": row[5], "begun": row[6]}
+    for row in rows:
+        told = {
+            "state": row[2],
+            "output": row[3],
+            "error": row[4],
+            "decision": row[5],
+            "begun": row[6],
+            "reason": row[7],
+        }
         found.setdefault(row[0].hex, {})[row[1]] = told
+    return found
+
+
+def items(connection: Connection, instance_id: str, loop: str) -> list[Any] | None:
+    """All of the items that a loop was opened with; none where it was not, or had none."""
+    found: list[Any] | None = connection.execute(ITEMS, {"id": instance_id, "loop": loop}).scalar_one_or_none()
     return found
 
 

@@ -308,8 +308,9 @@ def _told_row(instance: Instance, row: Row) -> dict[str, Any]:
 
 
 def _has_just_succeeded(before: Row | None, row: Row) -> bool:
-    """Its reply is written even when that is null, or an earlier generation's would stand there still."""
-    return row.state == states.SUCCEEDED and (before is None or before.state != states.SUCCEEDED)
+    """Its reply is written even when that is null, or an earlier generation's would stand there still. A loop's are its
+    items, which are needed as long as something inside it may be undone."""
+    return row.state == states.SUCCEEDED and (before is None or before.state != states.SUCCEEDED) and not row.items
 
 
 def _told_header(instance: Instance) -> dict[str, Any]:

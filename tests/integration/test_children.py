@@ -337,3 +337,67 @@ def test_only_a_step_that_awaits_a_decision_can_be_decided(tower: Airport) -> No
     tower.run(instance, "sub")
     with pytest.raises(NotFound, match="sub awaits no decision"):
         tower.decide(instance, "sub", decision="approved")
+
+
+def unreadable(tower: Airport, workflow: str) -> None:
+    tower.query("UPDATE definition_version SET text = 'id: bad' WHERE workflow_id = :id RETURNING 1", id=workflow)
+    tower.system.plans.forget()
+
+
+@pytest.mark.parametrize("bad", ["bad-parent", "site"])
+def test_news_that_cannot_be_carried_hold_up_nobody_elses(tower: Airport, bad: str) -> None:
+    tower.define(SITE)
+    tower.define(SITE.replace("id: site", "id: other"))
+    families = []
+    for name, child in (("bad-parent", "site"), ("good-parent", "other")):
+        instance = tower.fly(f"id: {name}\nsteps: [ {{id: sub, workflow: {child}}} ]", {"plot": 1})
+        tower.run(instance, "sub")
+        families.append((instance, child_of(tower, instance)))
+    for _, child in families:
+        for step in ("visit", "report"):
+            tower.run(child, step)
+    unreadable(tower, bad)
+    assert children.carry(tower.system) == (1 if bad == "bad-parent" else 2)
+    assert (tower.step(families[1][0], "sub") or {})["status"] == "SUCCEEDED"
+
+
+def test_an_order_to_a_child_that_cannot_be_read_is_given_again_and_shown(tower: Airport) -> None:
+    instance, child = started(tower)
+    for step in ("visit", "report"):
+        tower.run(child, step)
+    children.carry(tower.system)
+    tower.order(engine.cancel, instance)
+    unreadable(tower, "site")
+    tower.run(instance, "sub", "undo")
+    ((state, error),) = tower.query(
+        "SELECT state, error FROM step WHERE instance_id = CAST(:id AS uuid) AND phase = 'undo'", id=instance
+    )
+    assert state == "RETRYING"
+    assert "`steps` is missing" in error
+
+
+def test_a_child_that_was_suspended_when_it_completed_is_undone_all_the_same(tower: Airport) -> None:
+    instance, child = started(tower)
+    tower.run(child, "visit")
+    tower.service.tell("report", Answer(then=lambda _: tower.order(engine.suspend, child) and None))
+    tower.run(child, "report")
+    assert tower.status(child)["status"] == "COMPLETED"
+    children.carry(tower.system)
+    tower.order(engine.cancel, instance)
+    tower.run(instance, "sub", "undo")
+    assert tower.status(child)["status"] == "COMPENSATING"
+
+
+@pytest.mark.parametrize("verdict", ["succeeded", "failed"])
+def test_a_quarantined_step_that_has_a_child_is_only_tried_again(tower: Airport, verdict: str) -> None:
+    instance, child = started(tower)
+    for _ in range(3):
+        tower.clock.advance(120)
+        sweep.sweep(tower.system)
+        tower.claim(instance, "sub")
+    tower.clock.advance(120)
+    with pytest.raises(Conflict, match="whose end decides"):
+        tower.order(engine.resolve, instance, step="sub", verdict=verdict)
+    tower.order(engine.resolve, instance, step="sub", verdict="retry")
+    tower.run(instance, "sub")
+    assert (tower.step(instance, "sub") or {})["result"] == {"instanceId": child}

@@ -242,3 +242,35 @@ steps:
 """, {"numbers": list(range(300))})  # fmt: skip
     flights.until(lambda: airport.status(instance)["ended"], "the end")
     assert sorted(one.body["input"] for one in airport.service.calls("one", instance)) == list(range(300))
+
+
+def test_in_a_later_life_what_was_done_for_another_item_does_not_stand_for_this_one(airport: Airport) -> None:
+    airport.service.tell("find", Answer(reply={"docs": ["A", "B"]}), Answer(reply={"docs": ["A", "C"]}))
+    airport.service.tell("last", REJECTED)
+    instance = airport.fly("""
+id: changed-list
+steps:
+  - {id: find, service: keyed.find, compensate: keyed.lose}
+  - {id: each, forEach: steps.find.result.docs, as: doc, steps: [ {id: send, service: keyed.send, input: "${doc}"} ]}
+  - {id: last, service: keyed.last}
+""")
+    assert airport.ended(instance)["status"] == "COMPENSATED"
+    airport.order(engine.retry, instance)
+    assert airport.ended(instance)["status"] == "COMPLETED"
+    sent = [(one.key.partition(":")[2], one.body["input"]) for one in airport.service.calls("send", instance)]
+    assert sorted(sent) == [("send:0:g1:do", "A"), ("send:1:g1:do", "B"), ("send:1:g2:do", "C")]
+
+
+def test_a_compensation_after_the_loop_still_knows_its_item(airport: Airport) -> None:
+    airport.service.tell("last", REJECTED)
+    instance = airport.fly("""
+id: undone-items
+steps:
+  - id: each
+    forEach: payload.docs
+    as: doc
+    steps: [ {id: pay, service: keyed.pay, compensate: {service: keyed.refund, input: "${doc}"}} ]
+  - {id: last, service: keyed.last}
+""", {"docs": ["A", "B"]})  # fmt: skip
+    assert airport.ended(instance)["status"] == "COMPENSATED"
+    assert sorted(one.body["input"] for one in airport.service.calls("refund", instance)) == ["A", "B"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator import engine
-from tests.services import BROKEN, REJECTED, Airport, Answer, is_gapless, states_of
+from tests.services import BROKEN, LATER, LOST_AFTER, REJECTED, Airport, Answer, is_gapless, states_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.rabbitmq]
 
@@ -154,3 +154,66 @@ def test_a_retry_of_the_instance_lets_a_tolerated_error_stand(airport: Airport) 
     assert airport.ended(instance)["status"] == "COMPLETED"
     assert len(airport.service.calls("risky", instance)) == 1
     assert len(airport.service.calls("last", instance)) == 2
+
+
+AGAIN = """
+id: again
+steps:
+  - {id: quote, service: keyed.quote, compensate: keyed.unquote}
+  - {id: audit, when: steps.quote.result.big, service: keyed.audit}
+  - id: decide
+    switch:
+      - {when: steps.quote.result.big, steps: [ {id: slow, service: keyed.slow} ]}
+      - {otherwise: true, steps: [ {id: quick, service: keyed.quick} ]}
+  - {id: last, service: keyed.last, input: {slow: "${has(steps.slow.result)}", quick: "${has(steps.quick.result)}"}}
+"""
+
+
+@pytest.mark.parametrize("is_big", [True, False])
+def test_in_a_later_life_conditions_are_asked_again_and_the_other_way_is_not_seen(
+    airport: Airport, is_big: bool
+) -> None:
+    airport.service.tell("quote", Answer(reply={"big": not is_big}), Answer(reply={"big": is_big}))
+    airport.service.tell("last", REJECTED)
+    instance = airport.fly(AGAIN)
+    assert airport.ended(instance)["status"] == "COMPENSATED"
+    airport.order(engine.retry, instance)
+    assert airport.ended(instance)["status"] == "COMPLETED"
+    assert len(airport.service.calls("audit", instance)) == 1
+    assert airport.service.calls("last", instance)[-1].body["input"] == {"slow": is_big, "quick": not is_big}
+
+
+ENDER = """
+id: ender
+steps:
+  - id: both
+    branches:
+      a: [ {id: go, service: LANE.go} ]
+      b: [ {id: first, service: far.first}, {id: stop, when: payload.early, end: enough} ]
+  - {id: last, service: keyed.last}
+"""
+
+
+def ending(tower: Airport, lane: str, answer: Answer) -> str:
+    tower.service.tell("go", answer)
+    instance = tower.fly(ENDER.replace("LANE", lane), {"early": True})
+    for step in ("go", "first", "stop"):
+        tower.run(instance, step)
+    return instance
+
+
+def test_an_early_end_waits_for_what_may_have_been_done(tower: Airport) -> None:
+    instance = ending(tower, "keyed", LOST_AFTER)
+    assert tower.status(instance)["status"] == "RUNNING"
+    tower.clock.advance(10)
+    tower.run(instance, "go")
+    shown = tower.status(instance)
+    assert (shown["status"], shown["reason"], states_of(shown)["go"]) == ("COMPLETED", "enough", "SUCCEEDED")
+    assert tower.service.done(instance).count("go:g1:do") == 1
+
+
+def test_an_early_end_waits_for_an_answer_that_was_promised(tower: Airport) -> None:
+    instance = ending(tower, "blind", LATER)
+    assert tower.status(instance)["status"] == "WAITING"
+    tower.decide(instance, "go", token=tower.token("go"), decision="approved")
+    assert tower.status(instance)["status"] == "COMPLETED"

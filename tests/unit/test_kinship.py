@@ -23,7 +23,6 @@ def end(status: str = states.COMPLETED, **changed: Any) -> End:
     told = {
         "step": "sub",
         "generation": 1,
-        "phase": "do",
         "status": status,
         "output": {"status": status},
         "error": "no",
@@ -61,7 +60,7 @@ def test_a_child_that_ends_while_its_parent_falls_is_undone_when_it_completed() 
     learn(flight, end())
     assert flight.state("sub") == "COMPENSATING"
     flight.run("sub", control.AwaitsChild(id="child"), "undo")
-    learn(flight, end(states.COMPENSATED, phase="undo"))
+    learn(flight, end(states.COMPENSATED))
     assert flight.status == "CANCELLED"
 
 

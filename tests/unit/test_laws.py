@@ -547,7 +547,7 @@ class Pilot:
         generation = self.flight.row(row.step).generation
         output = {"instanceId": "child", "status": status}
         end = kinship.End(
-            step=row.step, generation=generation, phase=row.phase, status=status, output=output, error="no"
+            step=row.step, generation=generation, status=status, output=output, error="no"
         )
         self._do(lambda instance: kinship.learn(instance, end))
 
@@ -623,12 +623,9 @@ class Pilot:
             self._end_wait(rows[0])
         elif rows := self._rows(states.UNKNOWN):
             self.flight.wait(60.0)
-            self._resolve(
-                rows[0],
-                "retry"
-                if isinstance(self._step(rows[0]), Block | EndStep) and not self.laws.is_falling
-                else "succeeded",
-            )
+            needs_retry = isinstance(self._step(rows[0]), Block | EndStep) and not self.laws.is_falling
+            is_child = isinstance(self._step(rows[0]), WorkflowStep) and rows[0].phase == "do"
+            self._resolve(rows[0], "retry" if needs_retry or is_child else "succeeded")
         else:
             self.move("retry", 0, 0)
         self._tidy()
