@@ -52,8 +52,6 @@ def back(default: str) -> str:
     asked = request.form.get("back", "")
     if place_of(asked) is None:
         return default
-    if place_of(asked) is None:
-        return default
     parts = urlsplit(asked)
     is_ours = not parts.scheme and not parts.netloc and (parts.path == "/ui" or parts.path.startswith("/ui/"))
     return asked if is_ours and "\\" not in asked and asked.isprintable() else default
