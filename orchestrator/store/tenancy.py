@@ -17,10 +17,12 @@ NAME = "orchestrator.tenant"
 # In one round trip, and for this transaction only (`true`): whoever gets the connection next is not bound by it.
 BIND = text(f"SELECT set_config('{NAME}', :tenant, true)")
 BIND_AS_ROLE = text(f"SELECT set_config('{NAME}', :tenant, true), set_config('role', '{ROLE}', true)")
-# Postgres 16 lets membership and the right to act as a role differ; before that, membership is that right.
+# Postgres 16 lets membership and the right to act as a role differ; before that, membership is that right. A role that
+# was made after the tables has no rights on them yet: to act as it would be refused everything.
 MAY_ACT = text(f"""
 SELECT coalesce((SELECT pg_has_role(oid, CASE WHEN current_setting('server_version_num')::int >= 160000
-  THEN 'SET' ELSE 'MEMBER' END) FROM pg_roles WHERE rolname = '{ROLE}'), false)
+  THEN 'SET' ELSE 'MEMBER' END) AND coalesce(has_table_privilege(oid, to_regclass('instance'), 'UPDATE'), true)
+  FROM pg_roles WHERE rolname = '{ROLE}'), false)
 """)
 SEES_THROUGH = text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = session_user")
 UNPROTECTED = text("""
@@ -50,8 +52,9 @@ class Protection:
         if self.unprotected:
             return f"{', '.join(self.unprotected)} has no policy; run `orchestrator db upgrade`"
         return (
-            f"its role sees through row-level security, and may not act as {ROLE}: let an administrator run "
-            f"CREATE ROLE {ROLE} NOLOGIN and GRANT {ROLE} to it, or connect as a role that is no superuser"
+            f"its role sees through row-level security, and may not act as {ROLE}, or that has no rights on our tables: "
+            f"let an administrator run CREATE ROLE {ROLE} NOLOGIN and GRANT {ROLE} to it, and the owner of the tables the "
+            "grants of docs/how-to/serve-many-agencies.md, or connect as a role that is no superuser"
         )
 
 

@@ -191,6 +191,16 @@ def test_the_migrations_put_the_policies_in_force(database: Database) -> None:
     assert (found.unprotected, found.role, found.in_force) == ((), True, True)
 
 
+def test_a_role_that_was_made_after_the_tables_is_not_acted_as(database: Database) -> None:
+    with database.across_tenants() as connection:
+        connection.execute(text(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {tenancy.ROLE}"))
+        found = tenancy.protection(connection)
+        assert (found.role, found.in_force) == (False, not found.sees_through)
+    with database.transaction(A) as connection:
+        assert state(connection) == ("login", A)
+        assert connection.execute(text("SELECT count(*) FROM instance")).scalar_one() == 0
+
+
 def test_a_table_that_nobody_protected_is_noticed(database: Database) -> None:
     with database.across_tenants() as connection:
         connection.execute(text("CREATE TABLE loose (tenant text NOT NULL)"))
