@@ -546,9 +546,7 @@ class Pilot:
     def _end_child(self, row: Row, status: str) -> None:
         generation = self.flight.row(row.step).generation
         output = {"instanceId": "child", "status": status}
-        end = kinship.End(
-            step=row.step, generation=generation, status=status, output=output, error="no"
-        )
+        end = kinship.End(step=row.step, generation=generation, status=status, output=output, error="no")
         self._do(lambda instance: kinship.learn(instance, end))
 
     def _move_time(self, which: int, _: int) -> None:
@@ -623,7 +621,9 @@ class Pilot:
             self._end_wait(rows[0])
         elif rows := self._rows(states.UNKNOWN):
             self.flight.wait(60.0)
-            needs_retry = isinstance(self._step(rows[0]), Block | EndStep) and not self.laws.is_falling
+            needs_retry = isinstance(self._step(rows[0]), Block | EndStep) and not (
+                self.laws.is_falling or self.laws.is_ending
+            )
             is_child = isinstance(self._step(rows[0]), WorkflowStep) and rows[0].phase == "do"
             self._resolve(rows[0], "retry" if needs_retry or is_child else "succeeded")
         else:
