@@ -175,10 +175,10 @@ def _action(action: TimeoutAction) -> Shown:
 # -- one instance
 
 
-def whole(system: System, *, tenant: str, instance_id: str) -> Shown:
-    """`queries.status`, and beside it {now, definition, states}, and the `workflowId` of its parent: `definition` is none
+def whole(system: System, *, tenant: str, instance_id: str, newest: int = 0) -> Shown:
+    """`queries.status` with the `newest` entries of the history, and beside it {now, definition, states}, and the `workflowId` of its parent: `definition` is none
     where it cannot be read any more; `states` are those of all steps, by name, however many. Raises NotFound."""
-    shown = queries.status(system, tenant=tenant, instance_id=instance_id)
+    shown = queries.status(system, tenant=tenant, instance_id=instance_id, newest=newest)
     with system.database.transaction(tenant) as connection:
         kin = boards.kin(connection, tenant, shown["instanceId"])
         if kin is None:

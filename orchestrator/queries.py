@@ -36,14 +36,15 @@ class Page:
     cursor: str | None  # for the next page; none: this was the last
 
 
-def status(system: System, *, tenant: str, instance_id: str) -> dict[str, Any]:
-    """The answer of `GET …/status` (`views.status`). Raises NotFound."""
+def status(system: System, *, tenant: str, instance_id: str, newest: int | None = None) -> dict[str, Any]:
+    """The answer of `GET …/status` (`views.status`). `newest`: of its history so many entries, the last. Raises NotFound."""
     with system.database.transaction(tenant) as connection:
         row = _found(connection, tenant, instance_id)
         trace = row["id"].hex
         steps, omitted = instances.steps(connection, trace, "do", STEPS)
         undo, _ = instances.steps(connection, trace, "undo", STEPS)
-        entries = instances.history(connection, tenant, trace, limit=HISTORY)
+        limit = HISTORY if newest is None else newest
+        entries = instances.history(connection, tenant, trace, limit=limit, newest=newest is not None)
         children = boards.children(connection, tenant, trace, STEPS)
     base = system.settings.base_url
     shown = views.status(

@@ -36,6 +36,7 @@ HISTORY = text("""
 SELECT h.*, i.workflow_id FROM history h JOIN instance i ON i.id = h.instance_id
 WHERE h.instance_id = CAST(:id AS uuid) AND h.tenant = :tenant ORDER BY h.seq LIMIT :limit
 """)
+NEWEST = text(HISTORY.text.replace("ORDER BY h.seq", "ORDER BY h.seq DESC"))
 # An instance and all that descend from it. [instance_child]
 FAMILY = """
 RECURSIVE family AS (
@@ -133,10 +134,13 @@ def steps(connection: Connection, instance_id: str, phase: Phase, limit: int) ->
     return found, int(connection.execute(STEP_COUNT, {"id": instance_id, "phase": phase}).scalar_one()) - len(found)
 
 
-def history(connection: Connection, tenant: str, instance_id: str, *, limit: int) -> list[dict[str, Any]]:
-    """Its own, oldest first."""
+def history(
+    connection: Connection, tenant: str, instance_id: str, *, limit: int, newest: bool = False
+) -> list[dict[str, Any]]:
+    """Its own, oldest first. `newest`: of more than `limit`, those that came last."""
     values = {"tenant": tenant, "id": instance_id, "limit": limit}
-    return [dict(row) for row in connection.execute(HISTORY, values).mappings()]
+    found = [dict(row) for row in connection.execute(NEWEST if newest else HISTORY, values).mappings()]
+    return found[::-1] if newest else found
 
 
 def family_history(

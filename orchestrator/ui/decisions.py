@@ -57,7 +57,7 @@ def _title(tenant: str, instance_id: str, step: str) -> str:
 
 def _winner(tenant: str, instance_id: str, step: str, lost: Exception) -> str:
     """Whoever comes second is told who was first, what he decided and why."""
-    shown = queries.status(system(), tenant=tenant, instance_id=instance_id)
+    shown = queries.status(system(), tenant=tenant, instance_id=instance_id, newest=0)
     found = next((one for one in shown["steps"] if one["step"] == step), None)
     if found is None or not found["decision"]:
         return f"Your decision came too late: {lost}."

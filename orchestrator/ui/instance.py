@@ -23,6 +23,7 @@ ORDERS: dict[str, tuple[Callable[..., str], str]] = {
     "resume": (engine.resume, "Resumed"),
     "retry": (engine.retry, "It is being tried again"),
 }
+ENTRIES = 400  # of the history: enough for the newest attempts
 VERDICTS = {
     "succeeded": "recorded as done",
     "failed": "recorded as not done",
@@ -33,7 +34,7 @@ VERDICTS = {
 @routes.get("/ui/instances/<instance_id>")
 def instance(instance_id: str) -> str:
     tenant = caller("workflows:read").tenant
-    whole = boards.whole(system(), tenant=tenant, instance_id=instance_id)
+    whole = boards.whole(system(), tenant=tenant, instance_id=instance_id, newest=ENTRIES)
     log = queries.logs(
         system(), tenant=tenant, instance_id=instance_id, limit=ROWS, cursor=request.args.get("log") or None
     )

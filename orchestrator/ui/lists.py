@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import render_template, request
 
-from orchestrator import boards
+from orchestrator import boards, queries
 from orchestrator.api.auth import caller
 from orchestrator.api.context import system
 from orchestrator.store.filters import Filter
@@ -38,6 +38,6 @@ def instances() -> str:
         page=boards.listed(system(), wanted),
         asked=asked,
         filtered={} if wanted.is_empty else {name: asked[name] for name in asked if name != "cursor"},
-        workflows=boards.definitions(system(), tenant=tenant),
+        workflows=queries.list_definitions(system(), tenant=tenant),
         lanes=sorted(system().lanes),
     )

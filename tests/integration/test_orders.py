@@ -100,6 +100,14 @@ def test_late_is_what_is_ready_and_was_not_taken(tower: Airport) -> None:
     assert listed(tower, late=True) == [forgotten]
 
 
+@pytest.mark.parametrize("kept", ["published_at = clock_now()", "deferred = 'held'"])
+def test_late_is_also_what_a_message_or_a_lane_has_kept_too_long(tower: Airport, kept: str) -> None:
+    forgotten = tower.fly(FEE, {"no": "P-1"})
+    tower.query(f"UPDATE step SET {kept} WHERE instance_id = '{forgotten}' RETURNING 1")
+    tower.clock.advance(120)
+    assert listed(tower, late=True) == [forgotten]
+
+
 def test_stuck_is_what_needs_a_person(tower: Airport) -> None:
     tower.service.tell("send", REFUSED)
     unknown = tower.fly("id: blind\nsteps: [{id: send, service: blind.send}]")
