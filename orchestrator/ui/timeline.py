@@ -134,4 +134,6 @@ def _stretches(one: Attempt, axis: Axis, now: datetime) -> Iterable[Stretch]:
         stop = known[number + 1][1] if number + 1 < len(known) else end
         left, right = axis.at(start), axis.at(stop)
         width = max(THINNEST, right - left)
-        yield Stretch(kind=kind, seconds=(stop - start).total_seconds(), left=min(left, WIDTH - width), width=width)
+        yield Stretch(
+            kind=kind, seconds=(stop - start).total_seconds(), left=max(0.0, min(left, WIDTH - width)), width=width
+        )

@@ -228,9 +228,9 @@ STATEMENTS = (
     f"SELECT step FROM step WHERE instance_id = ANY(CAST('{{{IDS[A]}}}' AS uuid[]))",
     "SELECT instance_id FROM step WHERE state = 'RUNNING' AND lease_until < (SELECT clock_now()) ORDER BY lease_until LIMIT 9",
     "SELECT instance_id FROM step WHERE state = 'WAITING' AND due_at <= (SELECT clock_now()) ORDER BY due_at LIMIT 9",
-    "SELECT min(ready_at) FROM step WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL AND ready_at > (SELECT clock_now())",
+    "SELECT min(ready_at) FROM step WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL AND deferred IS NULL AND ready_at > (SELECT clock_now())",
     """SELECT tenant, queue FROM step WHERE state IN ('READY', 'RETRYING') AND published_at IS NULL
-    AND (tenant, queue) > ('a', 'b') ORDER BY tenant, queue LIMIT 1""",
+    AND deferred IS NULL AND (tenant, queue) > ('a', 'b') ORDER BY tenant, queue LIMIT 1""",
 )
 
 
