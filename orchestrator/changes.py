@@ -18,7 +18,7 @@ import psycopg
 
 from orchestrator.errors import Busy
 from orchestrator.store.database import Database
-from orchestrator.store.transitions import CHANGED_CHANNEL
+from orchestrator.store.statements import CHANGED_CHANNEL
 
 LIMIT = 40  # who may wait at once: each holds a thread of the web server
 SHARE = 0.75  # of them, for one tenant: the rest is for the others

@@ -22,7 +22,7 @@ from orchestrator import calls, canvas, children, gates, turns
 from orchestrator.errors import OrchestratorError
 from orchestrator.store import due
 from orchestrator.store.due import Ready
-from orchestrator.store.transitions import NEWS, NOTIFY, READY_CHANNEL
+from orchestrator.store.statements import NEWS, NOTIFY, READY_CHANNEL
 from orchestrator.system import System
 
 BATCH = 500  # rows a round

@@ -19,7 +19,7 @@ from orchestrator.attempts import Attempt
 from orchestrator.calls import Result
 from orchestrator.lane import Lane, Reply
 from orchestrator.store import lanes
-from orchestrator.store.transitions import READY_CHANNEL
+from orchestrator.store.statements import READY_CHANNEL
 from orchestrator.system import System
 
 OPEN = Admission({})  # where no lane has a gate

@@ -13,7 +13,7 @@ from orchestrator import engine
 from orchestrator.changes import Changes
 from orchestrator.errors import Busy
 from orchestrator.store.database import Database
-from orchestrator.store.transitions import CHANGED_CHANNEL
+from orchestrator.store.statements import CHANGED_CHANNEL
 from orchestrator.system import System
 from tests import flights
 

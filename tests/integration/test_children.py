@@ -11,7 +11,7 @@ import pytest
 from orchestrator import children, engine, kinship, sweep
 from orchestrator.errors import Conflict, Invalid, NotFound
 from orchestrator.store import family
-from orchestrator.store.transitions import NEWS, READY_CHANNEL
+from orchestrator.store.statements import NEWS, READY_CHANNEL
 from tests import flights
 from tests.services import REJECTED, WAITERS, Airport, Answer
 

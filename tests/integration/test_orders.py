@@ -147,9 +147,9 @@ def test_one_that_refuses_does_not_stop_the_others(tower: Airport) -> None:
 def test_one_whose_lock_is_not_had_is_refused_and_the_others_are_done(
     tower: Airport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orchestrator.store import transitions
+    from orchestrator.store import statements, transitions
 
-    impatient = text(transitions.LOCK.text.replace(f"'{transitions.PATIENCE}'", "'50'", 1))
+    impatient = text(statements.LOCK.text.replace(f"'{statements.PATIENCE}'", "'50'", 1))
     monkeypatch.setattr(transitions, "LOCK", impatient)
     held, free = tower.fly(FEE, {"no": "P-1"}), tower.fly(FEE, {"no": "P-2"})
     with holding(tower, held):

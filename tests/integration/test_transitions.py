@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from orchestrator import attempts, engine, legs
+from orchestrator import attempts, conclusions, engine
 from orchestrator.errors import LostRace
 from orchestrator.instance import Instance
 from orchestrator.lane import Reply
@@ -36,7 +36,7 @@ def conclude(airport: Airport, instance: str, attempt: attempts.Attempt, reply: 
     """What a leg does with its attempt's reply; whether that changed anything."""
 
     def verb(one: Instance) -> bool:
-        legs.conclude(airport.system, one, attempt, reply)
+        conclusions.conclude(airport.system, one, attempt, reply)
         return bool(one.entries)
 
     return bool(airport.change(instance, verb))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
-from orchestrator import attempts, flow, legs, states
+from orchestrator import attempts, conclusions, flow, states
 from orchestrator.attempts import Attempt
 from orchestrator.calls import Result
 from orchestrator.clock import later
@@ -28,7 +28,7 @@ from orchestrator.lane import Lane, Reply
 from orchestrator.plan import Plan
 from orchestrator.rows import Entry, Header, Row
 from orchestrator.states import Phase
-from orchestrator.store.transitions import WRITE_ONLY
+from orchestrator.store.statements import WRITE_ONLY
 from orchestrator.system import System
 
 T = TypeVar("T")
@@ -165,7 +165,7 @@ class Flight:
         """Record what came of an attempt, as a leg does; false when that changed nothing: it is somebody else's by now."""
 
         def verb(instance: Instance) -> bool:
-            legs.conclude(tower(), instance, attempt, result)
+            conclusions.conclude(tower(), instance, attempt, result)
             return bool(instance.entries)
 
         return self.apply(verb, covered=covered)

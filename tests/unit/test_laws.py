@@ -19,11 +19,11 @@ from orchestrator import (
     attempts,
     calls,
     compensation,
+    conclusions,
     control,
     escalation,
     flow,
     kinship,
-    legs,
     operators,
     states,
 )
@@ -448,7 +448,7 @@ class Pilot:
         return attempt.uncertain and LANES[(attempt.service or "").partition(".")[0]].idempotency in ("key", "none")
 
     def _conclude(self, instance: Instance, attempt: Attempt, result: Result) -> bool:
-        legs.conclude(tower(), instance, attempt, result)
+        conclusions.conclude(tower(), instance, attempt, result)
         return bool(instance.entries)
 
     def _move_finish_stale(self, which: int, how: int) -> None:
