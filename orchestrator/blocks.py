@@ -62,6 +62,10 @@ def _let_go(instance: Instance, row: Row) -> bool:
 
 
 def sleep(instance: Instance, row: Row, until: datetime) -> None:
+    """Wait for a moment; one that has passed is not waited for."""
+    if until <= instance.now and not instance.is_falling:
+        wake(instance, row)
+        return
     instance.move(row, "sleep", due_at=until, output={"until": until.isoformat()})
     if instance.is_falling:
         compensation.end(instance, instance.row(row.step) or row)

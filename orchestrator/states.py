@@ -58,7 +58,7 @@ STEP = {
             "resolve", "READY RUNNING RETRYING WAITING UNKNOWN", SUCCEEDED, "a callback, a deadline or a person decided"
         ),
         _step("reject", "READY RUNNING RETRYING WAITING UNKNOWN", FAILED, "the same, to the contrary"),
-        _step("elapse", "WAITING", SUCCEEDED, "its timer has run out"),
+        _step("elapse", "RUNNING WAITING", SUCCEEDED, "its moment has come, or had passed before"),
         _step("retry", "RUNNING WAITING", RETRYING, "it will be tried again when due"),
         _step("lose", "RUNNING", RETRYING, "its lease ran out: another leg takes over"),
         _step("fail", "READY RUNNING RETRYING WAITING", FAILED, "it cannot succeed"),
