@@ -106,7 +106,7 @@ def test_it_tells_whether_postgres_keeps_tenants_apart(ask: Ask, database_url: s
     ]
     with psycopg.connect(database_url) as connection:
         connection.execute("ALTER TABLE step NO FORCE ROW LEVEL SECURITY")
-    assert bad(ask("doctor")) == [
+    assert [line for line in bad(ask("doctor")) if line.startswith("tenants")] == [
         "tenants: Postgres does not keep them apart: step has no policy; run `orchestrator db upgrade`"
     ]
 
