@@ -22,31 +22,19 @@ services:
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
 
-from orchestrator import durations
 from orchestrator.errors import Invalid, Problem
 from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE, Breaker, Lane
-from orchestrator.lanes import body, limits, local
+from orchestrator.lanes import local
 from orchestrator.lanes.exchanges import LANDED_EVENTS_QUEUE, LANDED_QUEUE
+from orchestrator.lanes.keys import COMMON, LANE_NAME, REQUIRED, TRANSPORTS, Value, near
 from orchestrator.language.text import Composed, compose
 
-LANE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-OPERATION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
-QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-TEMPLATE = re.compile(r"(?:[A-Za-z0-9_.-]|\{operation\})+")  # of a task's or a topic's name
-LONGEST_NAME = 200  # bytes; AMQP's routing keys have at most 255
 OUR_QUEUES = frozenset({DEFAULT_QUEUE, SWEEP_QUEUE, LANDED_QUEUE, LANDED_EVENTS_QUEUE})
-
-Value = Callable[[Any], Any]  # raises ValueError saying what was expected
 
 
 def load(path: str | Path) -> Mapping[str, Lane]:
@@ -131,12 +119,12 @@ class _Reading:
         if transport is None:
             self.problem(path, "the lane needs a `transport`", ", ".join(TRANSPORTS), at_key=True)
         else:
-            self.problem((*path, "transport"), f"unknown transport `{transport}`", _near(transport, TRANSPORTS))
+            self.problem((*path, "transport"), f"unknown transport `{transport}`", near(transport, TRANSPORTS))
 
     def _unknown(self, path: tuple[str, ...], given: set[str], known: Iterable[str]) -> None:
         known = tuple(known)
         for key in sorted(given - set(known)):
-            hint = NOT_HERE.get(key) or _near(key, known)
+            hint = NOT_HERE.get(key) or near(key, known)
             self.problem((*path, key), f"unknown key `{key}`", hint, at_key=True)
 
     def _missing(self, path: tuple[str, ...], name: str, given: dict[str, Any]) -> None:
@@ -178,7 +166,7 @@ class _Reading:
         if to in lanes:
             self._check_local(("services", name, "backup"), lanes[to], operation)
         elif to not in services:
-            self.problem(("services", name, "backup"), f"`backup`: unknown lane `{to}`", _near(to, services))
+            self.problem(("services", name, "backup"), f"`backup`: unknown lane `{to}`", near(to, services))
 
     def _check_local(self, path: tuple[str, ...], lane: Lane, operation: str) -> None:
         if lane.transport != "local":
@@ -206,100 +194,6 @@ def _kinds(transport: str) -> str:
     return f"key: it honours {key}; {query}safe: it has no effect; none: it can do neither"
 
 
-def _near(given: Any, known: Iterable[str]) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(str(given), known, n=1)
-    return f"did you mean `{near[0]}`?" if near else "known: " + ", ".join(known)
-
-
-def _text_like(pattern: re.Pattern[str], expected: str) -> Value:
-    def value_of(value: Any) -> str:
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise ValueError(f"{value!r} is not {expected}")
-        return value
-
-    return value_of
-
-
-def _duration(value: Any) -> float:
-    return durations.seconds(value if isinstance(value, str) else repr(value))
-
-
-def _idempotency(value: Any) -> str:
-    known = ("key", "query", "safe", "none")
-    if value not in known:
-        raise ValueError(f"{value!r} is not one of them; {_near(value, known)}")
-    return str(value)
-
-
-def _backup(value: Any) -> str:
-    lane, dot, operation = value.partition(".") if isinstance(value, str) else ("", "", "")
-    if not (dot and LANE_NAME.fullmatch(lane) and OPERATION_NAME.fullmatch(operation)):
-        raise ValueError(f"{value!r} does not name a lane and its operation, such as zoningPortal.backup")
-    return str(value)
-
-
-def _module(value: Any) -> str:
-    if not isinstance(value, str) or not MODULE_NAME.fullmatch(value):
-        raise ValueError(f"{value!r} is not the full name of a Python module, such as tasks.file_svc")
-    try:
-        importlib.import_module(value)
-    except Exception as error:  # a module may raise anything while it is imported
-        raise ValueError(f"cannot import {value}: {body.described(error)}") from error
-    return value
-
-
-def _url(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError(f"{text!r} holds characters that a URL may not: quote them")
-    at = urlsplit(text)
-    if at.scheme not in ("http", "https") or not at.hostname or at.port == 0:
-        raise ValueError(f"{text!r} is not an address such as http://ach.internal/")
-    if at.username is not None or at.password is not None:
-        raise ValueError("a name and password in the address would end up in logs: take them out")
-    if at.query or at.fragment:
-        raise ValueError(f"{text!r} may have no ? or #: operations are appended to its path")
-    return text.rstrip("/?#")
-
-
-def _template(example: str) -> Value:
-    def value_of(value: Any) -> str:
-        if not isinstance(value, str) or not TEMPLATE.fullmatch(value) or len(value) > LONGEST_NAME:
-            raise ValueError(
-                f"{value!r} is not a name such as {example}: letters, digits, . _ and -, "
-                "and {operation} where the operation's name is to stand"
-            )
-        return value
-
-    return value_of
-
-
-COMMON: dict[str, Value] = {
-    "idempotency": _idempotency,
-    "keyTtl": _duration,
-    "timeout": _duration,
-    "operation": _text_like(OPERATION_NAME, "an operation name"),
-    "backup": _backup,
-    "queue": _text_like(QUEUE_NAME, "a queue name"),
-    "rate": limits.rate,
-    "breaker": limits.breaker,
-}
-TRANSPORTS: dict[str, dict[str, Value]] = {
-    "local": {"module": _module, "concurrency": limits.concurrency},
-    "http": {"url": _url, "concurrency": limits.concurrency},
-    "celery": {"task": _template("reports.{operation}")},
-    "event": {"topic": _template("email.{operation}")},
-}
-REQUIRED: dict[str, dict[str, str | None]] = {
-    "local": {"module": None},
-    "http": {"url": None},
-    "celery": {
-        "task": 'task: "reports.{operation}"',
-        "queue": "the queue that the other app's workers consume",
-    },
-    "event": {"topic": 'topic: "email.{operation}"'},
-}
 HARMFUL = {"http": "HTTP", "celery": "Celery"}  # nobody can know what a repeat does there: the lane has to say
 DEFAULTS: dict[str, dict[str, Any]] = {"http": {"breaker": Breaker()}}
 NOT_HERE = {"concurrency": "local and http lanes have it; elsewhere a call is over as soon as it is sent: set a `rate`"}

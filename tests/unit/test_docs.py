@@ -20,7 +20,7 @@ import orchestrator
 from orchestrator import definition, lane, loader, states
 from orchestrator.api import problems
 from orchestrator.api.app import create_app
-from orchestrator.lanes import registry
+from orchestrator.lanes import keys, registry
 from orchestrator.language.schema import json_schema
 from orchestrator.settings import PREFIX, Settings
 from orchestrator.system import System
@@ -196,8 +196,8 @@ def test_every_key_of_a_definition_is_documented() -> None:
 
 
 def test_every_key_of_the_services_file_is_documented() -> None:
-    keys = {"transport"} | set(registry.COMMON) | {key for of in registry.TRANSPORTS.values() for key in of}
-    assert missing(keys, "services.md") == []
+    known = {"transport"} | set(keys.COMMON) | {key for of in keys.TRANSPORTS.values() for key in of}
+    assert missing(known, "services.md") == []
 
 
 def test_everything_that_may_happen_when_time_is_up_is_documented() -> None:
