@@ -247,7 +247,7 @@ def test_a_database_that_is_not_there_is_named_by_its_setting(url: str, said: st
 
 def test_without_any_stack_the_mend_is_told(tmp_path: Path) -> None:
     ended = orchestrator("list", "--data-dir", str(tmp_path))
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "orchestrator up" in ended.stderr
 
 
