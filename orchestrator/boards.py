@@ -62,7 +62,7 @@ def _line(row: Mapping[str, Any], definition: Definition | None, active: list[st
         "instanceId": row["id"].hex, "workflowId": row["workflow_id"], "version": row["version"],
         "title": (definition.title if definition else None) or plain(row["workflow_id"]), "status": row["status"],
         "reason": row["reason"], "businessKey": row["business_key"],
-        "current": list(dict.fromkeys(title(names, step) for step in active)), "started": row["started_at"],
+        "current": gathered(names, active), "started": row["started_at"],
         "ended": row["ended_at"], "deadline": row["deadline_at"],
     }  # fmt: skip
 
@@ -237,6 +237,15 @@ def title(names: Mapping[str, str], step: str) -> str:
     said = names.get(own) or plain(own)
     numbers = ".".join(str(int(one) + 1) for one in rest.rstrip("]").split("][")) if bracket else ""
     return f"{said} ({numbers})" if numbers else said
+
+
+def gathered(names: Mapping[str, str], steps: Iterable[str]) -> list[str]:
+    """The titles of steps, several iterations of one as one: `Sign (2)`, `Sign (197 times)`."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for step in steps:
+        found[base(step)].append(step)
+    return [title(names, own[0]) if len(own) == 1 else f"{title(names, name)} ({len(own)} times)"
+            for name, own in found.items()]  # fmt: skip
 
 
 def service(definition: Definition | None, step: str) -> ServiceStep | None:

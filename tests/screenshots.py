@@ -14,7 +14,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 from orchestrator.store.database import upgrade
-from tests import flights, servers
+from tests import extremes, flights, servers
 from tests.city import City, city
 from tests.e2e.conftest import ARGUMENTS, CHROMIUM
 
@@ -67,6 +67,17 @@ def morning(city: City) -> dict[str, str]:
     }  # fmt: skip
 
 
+def _extremes(city: City) -> dict[str, str]:
+    found = extremes.played(city)
+    return {
+        **{f"x-{name}": f"/ui/instances/{instance}" for name, instance in found.items()},
+        "x-wide-workflow": "/ui/workflows/everybody-is-asked", "x-named-list": "/ui/instances?q=2026/named",
+        "x-named-progress": f"/ui/where/{found['named']}", "x-long-progress": f"/ui/where/{found['long']}",
+        "x-inbox": "/ui/inbox", "x-filtered": "/ui/instances?status=WAITING", "x-confirm": "/ui/orders/cancel?status=WAITING",
+        "x-empty": "/ui/instances?q=nothing", "x-error": "/ui/instances/nothing", "x-search": "/ui/where",
+    }  # fmt: skip
+
+
 def take(browser: Browser, site: str, pages: dict[str, str], folder: Path, *, scheme: str, size: tuple[int, int],
          suffix: str, whole: bool) -> None:  # fmt: skip
     with browser.new_context(color_scheme=scheme, viewport={"width": size[0], "height": size[1]}) as context:  # type: ignore[arg-type]
@@ -82,7 +93,7 @@ def main(folder: Path = IMAGES, *, everything: bool = False) -> None:
     """`everything`: each page in every size and scheme, and whole, for whoever works on them."""
     folder.mkdir(parents=True, exist_ok=True)
     with _city() as city, sync_playwright() as playwright:
-        pages = morning(city)
+        pages = morning(city) | (_extremes(city) if everything else {})
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         for suffix, scheme, size, names in SHOTS:
             chosen = pages if everything else {name: pages[name] for name in names}

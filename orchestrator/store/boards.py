@@ -28,7 +28,7 @@ SELECT s.instance_id, s.step, s.version_id, s.due_at, s.escalated, s.service, s.
   i.workflow_id, i.version, i.business_key, i.payload, i.started_at AS begun_at
 FROM step s JOIN instance i ON i.id = s.instance_id
 WHERE s.tenant = :tenant AND s.state = 'WAITING' AND s.phase = 'do' AND i.ended_at IS NULL
-ORDER BY s.due_at NULLS LAST, s.instance_id, s.step LIMIT :limit OFFSET :offset
+ORDER BY s.due_at NULLS LAST, s.instance_id, length(s.step), s.step LIMIT :limit OFFSET :offset
 """)
 # A step of what has ended is in none of these states, and most steps are of what has ended: OFFSET 0 lets it begin with
 # the instances that have not.

@@ -14,14 +14,15 @@ from orchestrator.api.scopes import NEEDED
 from orchestrator.ui import flash, words
 
 ROWS = 50  # steps, transitions or log lines, so that a page stays small; the API has all of them
-FORMS = 8  # of one page
+FORMS = 3  # of one page
+LINKS = 12  # of one list beside something else
 
 routes = Blueprint("ui", __name__, template_folder="templates", static_folder="static", static_url_path="/ui/static")
 
 
 @routes.app_context_processor
 def _shared() -> dict[str, Any]:
-    return {"words": words, "ROWS": ROWS, "FORMS": FORMS, "may": may, "heard": flash.heard}
+    return {"words": words, "ROWS": ROWS, "FORMS": FORMS, "LINKS": LINKS, "may": may, "heard": flash.heard}
 
 
 @routes.app_template_test("open_to_caller")

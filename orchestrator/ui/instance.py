@@ -14,7 +14,7 @@ from orchestrator.api.bodies import parse_json
 from orchestrator.api.context import system
 from orchestrator.errors import BadRequest, Conflict, Invalid, OrchestratorError, TooLarge
 from orchestrator.operators import Verdict
-from orchestrator.ui import picture, timeline, words
+from orchestrator.ui import picture, shown_steps, timeline, words
 from orchestrator.ui.blueprint import ROWS, instance_page, routes
 from orchestrator.ui.flash import Told, leads_to
 
@@ -44,13 +44,17 @@ def instance(instance_id: str) -> str:
         log=log,
         names=boards.titles(whole["definition"]),
         title=boards.title,
+        current=boards.gathered(boards.titles(whole["definition"]), whole["currentSteps"]),
         picture=picture.of_instance(whole["definition"], whole),
         bars=timeline.bars(whole["history"], now=whole["now"]),
         decisions=[one for one in whole["steps"] if awaits_decision(one, whole)],
         callbacks=[one for one in whole["steps"] if awaits_callback(one, whole)],
         anchors=anchors(whole["steps"]),
         unsettled=list(unsettled(whole)),
-        steps=shown_steps(whole["steps"]),
+        steps=shown_steps.outer(whole["steps"]),
+        rounds=shown_steps.rounds(whole["definition"], whole["steps"]),
+        tallies=picture.counted(whole),
+        is_wide=picture.is_wide,
         orders=words.possible_orders(whole),
         outlook=boards.outlook,
     )
@@ -73,15 +77,6 @@ def anchors(steps: list[dict[str, Any]]) -> dict[str, str]:
     for one in steps:
         first.setdefault(boards.base(one["step"]), one["step"])
     return {name: step for step, name in first.items()}
-
-
-def shown_steps(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of very many, those that have not ended well before the others; in order."""
-    if len(steps) <= ROWS:
-        return steps
-    ended_well = (states.SUCCEEDED, states.SKIPPED)
-    chosen = sorted(range(len(steps)), key=lambda number: (steps[number]["status"] in ended_well, number))[:ROWS]
-    return [steps[number] for number in sorted(chosen)]
 
 
 def unsettled(whole: dict[str, Any]) -> list[dict[str, Any]]:

@@ -185,6 +185,9 @@ def outline(value: Any, entries: int = 80, characters: int = 200) -> tuple[Any, 
     return _Outline(entries, characters).of(value)
 
 
+CUT = object()
+
+
 class _Outline:
     def __init__(self, entries: int, characters: int) -> None:
         self._left, self._characters, self._cut = entries, characters, False
@@ -193,11 +196,16 @@ class _Outline:
         return self._of(value), self._cut
 
     def _of(self, value: Any) -> Any:
+        """`CUT` for what has parts of which none is left: as empty it would say something else."""
+        kept: Any
         if isinstance(value, dict):
-            return {self._text(key): self._of(one) for key, one in value.items() if self._takes()}
-        if isinstance(value, list):
-            return [self._of(one) for one in value if self._takes()]
-        return self._text(value) if isinstance(value, str) else value
+            parts = ((key, self._of(one)) for key, one in value.items() if self._takes())
+            kept = {self._text(key): one for key, one in parts if one is not CUT}
+        elif isinstance(value, list):
+            kept = [part for one in value if self._takes() and (part := self._of(one)) is not CUT]
+        else:
+            return self._text(value) if isinstance(value, str) else value
+        return kept if kept or not value else CUT
 
     def _takes(self) -> bool:
         self._left -= 1

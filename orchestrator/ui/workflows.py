@@ -64,6 +64,7 @@ def _page(workflow_id: str, payload: str = "{}", refused: str | None = None) -> 
         found=found,
         definition=definition,
         picture=picture.of_definition(definition) if definition else "",
+        is_wide=picture.is_wide,
         versions=boards.versions(system(), tenant=tenant, workflow_id=workflow_id),
         may_start=may("workflows:start") and bool(found["text"]) and not found["errors"],
         payload=payload,

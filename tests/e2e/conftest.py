@@ -25,7 +25,7 @@ ARGUMENTS = [
 EXPECTED = "Failed to load resource"  # an answer that is no 2xx: the tests ask for some
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         servers.missing(f"no browser: install Debian's chromium ({CHROMIUM})")
@@ -51,12 +51,6 @@ def town(shared_city: City) -> City:
     """The module's city, in which nothing is told any more of what the test before has told."""
     shared_city.service.reset()
     return shared_city
-
-
-@pytest.fixture(params=["light", "dark"])
-def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
-    """In both schemes."""
-    yield from opened(browser, color_scheme=request.param)
 
 
 @pytest.fixture

@@ -176,6 +176,22 @@ def test_orders_to_several_are_confirmed_and_those_that_do_not_fit_are_named(des
     assert desk.locator(".notice").count() == 0
 
 
+def test_all_that_match_a_filter_are_ordered_once_their_number_was_confirmed(desk: Page, town: City) -> None:
+    instances = [town.start("business-licence", {"permitNo": f"BL-2031-{number}"}) for number in range(3)]
+    for one in instances:
+        town.airport.step_is(one, "inspection", "WAITING")
+    desk.goto(f"{town.site}/ui/instances")
+    assert desk.get_by_role("link", name="Suspend all…").count() == 0  # nothing was asked for: that would be everything
+    desk.get_by_label("Search").fill("BL-2031-")
+    desk.get_by_role("button", name="Filter").click()
+    desk.get_by_role("link", name="Suspend all…").click()
+    expect(desk.get_by_role("heading", level=1)).to_have_text("Suspend 3 instances?")
+    desk.get_by_role("button", name="Yes, suspend 3").click()
+    expect(desk.locator(".notice")).to_have_text("3 instances are suspended.")
+    assert "q=BL-2031-" in desk.url
+    expect(desk.locator("tbody .state").filter(has_text="Suspended")).to_have_count(3)
+
+
 def test_orders_for_nobody_ask_for_somebody(desk: Page, town: City) -> None:
     town.waiting(next(numbers))
     desk.goto(f"{town.site}/ui/instances")

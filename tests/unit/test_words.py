@@ -62,6 +62,7 @@ def test_a_large_payload_is_cut_and_says_so() -> None:
     shown, is_cut = words.outline({"list": list(range(1000)), "text": "x" * 1000}, entries=10, characters=20)
     assert is_cut
     assert len(json.dumps(shown)) < 200
+    assert words.outline([{"name": "a"}, {"name": "b"}], entries=3) == ([{"name": "a"}], True)  # and not: b has nothing
     assert words.outline({"fee": 75, "paid": None}) == ({"fee": 75, "paid": None}, False)
 
 
