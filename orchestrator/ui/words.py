@@ -93,7 +93,7 @@ def mood(state: str | None, *, of_step: bool = False) -> str:
 
     An instance that was undone has failed; a step that was undone is as it should be then.
     """
-    return "plain" if of_step and state == states.COMPENSATED else MOODS.get(state or "", "plain")
+    return "quiet" if of_step and state == states.COMPENSATED else MOODS.get(state or "", "quiet")
 
 
 def mark(state: str | None) -> str:
