@@ -104,7 +104,12 @@ class Gate:
         return max(0, int((self._allowed_ahead() - self._ahead() + HAIR) // self.lane.rate.interval) + 1)
 
     def _ahead(self) -> float:
-        return max(0.0, (self.state.next_at - self.now).total_seconds()) if self.state.next_at else 0.0
+        """What is used up, in seconds. More than this rate can use up says nothing of it: the moment is of a slower rate
+        that was configured before, or of a clock that was set back since."""
+        if self.state.next_at is None or self.lane.rate is None:
+            return 0.0
+        ahead = (self.state.next_at - self.now).total_seconds()
+        return ahead if 0.0 < ahead < (self.lane.rate.burst + 1) * self.lane.rate.interval else 0.0
 
     def _allowed_ahead(self) -> float:
         return (self.lane.rate.burst - 1) * self.lane.rate.interval if self.lane.rate else 0.0
@@ -139,9 +144,10 @@ class Admission:
 
 def failed(state: LaneState, breaker: Breaker, now: datetime, begun: datetime) -> LaneState:
     """After a call that began at `begun` had no answer that counts. What was under way when the breaker opened says
-    nothing new."""
+    nothing new, nor does what ends during the pause: it was begun by a process that did not know, and is no probe."""
     if state.opened_at is not None:
-        return state if begun < state.opened_at else _opened(state, breaker, now)
+        is_probe = begun >= state.opened_at and (state.open_until is None or now >= state.open_until)
+        return _opened(state, breaker, now) if is_probe else state
     state = replace(state, failures=state.failures + 1)
     return _opened(state, breaker, now) if state.failures >= breaker.failures else state
 

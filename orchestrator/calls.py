@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import psycopg
@@ -27,6 +27,7 @@ from orchestrator.tokens import Wait
 log = logging.getLogger(__name__)
 
 MARGIN = 5.0  # seconds beyond a lane's timeout in which an attempt has to be recorded
+NEARLY = 0.95  # of its time: then that was used up
 TRUST_LEASE = 1.0  # seconds after the claim within which the lease need not be looked up again
 
 
@@ -150,7 +151,16 @@ def perform(system: System, plan: Plan, held: Held) -> Result:
     if not isinstance(ready, Prepared):
         return ready
     with logs.about(trace=held.attempt.instance, step=held.attempt.step, tenant=held.attempt.tenant):
-        return system.caller.call(ready.lane, ready.call)
+        begun = time.monotonic()
+        reply = system.caller.call(ready.lane, ready.call)
+        return _cut_short(ready, reply, time.monotonic() - begun)
+
+
+def _cut_short(sent: Prepared, reply: Reply, seconds: float) -> Reply:
+    """Who had less time than the lane gives a call, and used it up, learns nothing of the lane: else one definition with
+    a short `timeout` would open the breaker for all tenants."""
+    is_cut = sent.call.timeout < sent.lane.timeout and seconds >= sent.call.timeout * NEARLY
+    return replace(reply, is_ours=True) if is_cut and reply.outcome in ("uncertain", "not_sent") else reply
 
 
 def _prepare(system: System, plan: Plan, held: Held) -> Prepared | Result:

@@ -30,6 +30,7 @@ WAVE = 50  # instances a message, at most
 MESSAGES = 32  # a round that fits into so many messages sends one for each instance
 PUT_OFF = 60.0  # seconds before a step that cannot be dispatched is tried again
 IDLE = 1.0  # seconds between two looks when nobody notifies; also how soon a broken connection is tried again
+TURNS = 0.05  # seconds between two looks at who waits for a lane, while there is always something else to publish
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ class Dispatcher:
     def _rounds(self) -> float:
         """Dispatch until there is nothing left; returns the seconds until something may be due."""
         try:
-            while (dispatch(self._system) or self._let_in()) and not self._stop.is_set():
+            while self._round() and not self._stop.is_set():
                 pass
         except (psycopg.Error, SQLAlchemyError):
             raise
@@ -183,9 +184,15 @@ class Dispatcher:
             next_due = due.seconds_to_next(connection)
         return max(0.005, min(pause for pause in (IDLE, next_due, self._system.watch.next_turn) if pause is not None))
 
-    def _let_in(self) -> int:
+    def _round(self) -> int:
+        """One look at everything. Who waits for a lane has his turn however busy the other lanes are."""
+        found = dispatch(self._system)
+        return found + self._let_in(is_busy=found > 0)
+
+    def _let_in(self, *, is_busy: bool) -> int:
         """Where no lane has a gate, only a change of the configuration may have left somebody waiting: that is no hurry."""
-        if not gates.are_any(self._system) and time.monotonic() - self._let_in_at < IDLE:
+        pause = (TURNS if is_busy else 0.0) if gates.are_any(self._system) else IDLE
+        if time.monotonic() - self._let_in_at < pause:
             return 0
         self._let_in_at = time.monotonic()
         return let_in(self._system)

@@ -90,17 +90,22 @@ def observe(system: System, attempt: Attempt, result: Result) -> None:
 
 def _has_news(system: System, lane: Lane, result: Result) -> bool:
     known = system.watch.state(lane.name)
-    if not isinstance(result, Reply):
+    if _says_nothing(result):
         return known.open_until is not None
-    if result.outcome in admission.FAILURES:
-        return lane.breaker is not None
+    if isinstance(result, Reply) and result.outcome in admission.FAILURES:
+        return lane.breaker is not None or known.open_until is not None
     return known.failures > 0 or known.opened_at is not None
 
 
+def _says_nothing(result: Result) -> bool:
+    """Nothing was sent, or it is our own doing that there was no answer."""
+    return not isinstance(result, Reply) or result.is_ours
+
+
 def _told(state: LaneState, lane: Lane, result: Result, now: datetime, begun: datetime) -> LaneState:
-    if not isinstance(result, Reply):
+    if _says_nothing(result):
         return admission.unsent(state, begun)
-    if result.outcome in admission.FAILURES and lane.breaker is not None:
+    if isinstance(result, Reply) and result.outcome in admission.FAILURES and lane.breaker is not None:
         return admission.failed(state, lane.breaker, now, begun)
     return admission.answered(state, begun)
 

@@ -26,7 +26,7 @@ from orchestrator.definition import ServiceStep
 from orchestrator.instance import Instance
 from orchestrator.lane import Reply
 from orchestrator.plan import Leg, Plan
-from orchestrator.states import READY, Phase
+from orchestrator.states import CLAIMABLE, READY, Phase
 from orchestrator.store import due, lanes, transitions
 from orchestrator.system import System
 
@@ -147,7 +147,7 @@ class _Flight:
             return calls.perform(self.system, self.plan, held)
         except Exception as error:  # a bug of ours or a lane's: the others of the wave must not suffer for it
             log.exception("attempt %s of %s", held.attempt.attempt, held.attempt.key)
-            return Reply(outcome="uncertain", error=f"{type(error).__name__}: {error}"[:500])
+            return Reply(outcome="uncertain", error=f"{type(error).__name__}: {error}"[:500], is_ours=True)
 
     def _record(self, finished: Sequence[Finished], starts: Sequence[str]) -> list[Held]:
         """Record what has finished and claim what comes next, in one commit. Returns what is held now.
@@ -231,14 +231,19 @@ class _Flight:
         if not gates.are_any(self.system):
             return gates.OPEN
         steps = [(one, step) for one in instances if (step := wanted[one.header.id]) is not None]
-        return gates.open_for(self.system, connection, [self._service(one, step) for one, step in steps])
+        return gates.open_for(
+            self.system, connection, [name for one, step in steps for name in self._services(one, step)]
+        )
 
-    def _service(self, instance: Instance, step: str) -> str | None:
-        """Also of a step that is born only when the one before it is concluded."""
-        if (row := instance.row(step, self.phase)) is not None:
-            return row.service
+    def _services(self, instance: Instance, step: str) -> tuple[str | None, ...]:
+        """Also of a step that is born, or renewed, only when the one before it is concluded: in a later life that may go
+        to whom it was escalated, or to its own service."""
+        row = instance.row(step, self.phase)
+        if row is not None and row.state in CLAIMABLE:
+            return (row.service,)
         found = instance.plan.place(step).step
-        return str(found.operation) if isinstance(found, ServiceStep) and found.operation else None
+        own = str(found.operation) if isinstance(found, ServiceStep) and found.operation else None
+        return (own, row.service if row else None)
 
     def _claim(self, instance: Instance, step: str) -> Attempt | None:
         row = instance.row(step, self.phase)

@@ -6,7 +6,11 @@ when it is put aside and one when it is let in. The claim is what admits; this o
 
 from __future__ import annotations
 
+import logging
+
+import psycopg
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator import admission, attempts, gates
 from orchestrator.admission import Gate
@@ -19,6 +23,8 @@ from orchestrator.system import System
 
 BATCH = 500  # steps a round
 SOONEST = 0.05  # seconds between two looks at a lane with a rate
+
+log = logging.getLogger(__name__)
 
 
 def put_aside(system: System, ready: list[Ready]) -> list[Ready]:
@@ -55,8 +61,17 @@ def let_in(system: System) -> tuple[list[Ready], int]:
         waited_for = deferred.gates(connection)
         let_go = deferred.let_go_overdue(connection, BATCH) if waited_for else 0
     system.watch.next_turn = None
-    turns = [_let_in(system, name) for name in waited_for]
+    turns = [_surely(system, name) for name in waited_for]
     return [row for rows, _ in turns for row in rows], let_go + sum(count for _, count in turns)
+
+
+def _surely(system: System, name: str) -> tuple[list[Ready], int]:
+    """Those whom the lanes before have let in are marked already, so what goes wrong with one lane may not keep them."""
+    try:
+        return _let_in(system, name)
+    except (SQLAlchemyError, psycopg.Error) as error:
+        log.warning("lane %s cannot be looked at and is tried again: %s", name, error)
+        return [], 0
 
 
 def _let_in(system: System, name: str) -> tuple[list[Ready], int]:

@@ -37,7 +37,7 @@ class Caller:
         try:
             self._check(call)
         except (BadRequest, TooLarge) as error:
-            return Reply(outcome="rejected", error=str(error))
+            return Reply(outcome="rejected", error=str(error), is_ours=True)
         match lane.transport:
             case "local":
                 return local.call(lane, call)

@@ -76,7 +76,8 @@ def _send(app: Celery, producer: Producer, lane: Lane, call: Call) -> Reply:
             add_to_parent=False, confirm_timeout=call.timeout,
         )  # fmt: skip
     except EncodeError as error:
-        return Reply(outcome="rejected", error=f"the call cannot be written as JSON: {body.described(error)}")
+        text = f"the call cannot be written as JSON: {body.described(error)}"
+        return Reply(outcome="rejected", error=text, is_ours=True)
     except Exception as error:  # noqa: BLE001  # whatever the broker's client raises: it may have taken the message
         return _not_taken(lane, error)
     return Reply(outcome="done", later=True, output={"taskId": task_id})

@@ -13,12 +13,18 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from orchestrator.admission import LaneState
+from orchestrator.store.statements import PATIENCE
 
 COLUMNS = tuple(field.name for field in fields(LaneState))
 LISTED = ", ".join(COLUMNS)
 
 READ = text(f"SELECT {LISTED} FROM lane")
-LOCK = text(f"SELECT {LISTED} FROM lane WHERE name = ANY(:names) ORDER BY name FOR NO KEY UPDATE")
+# Nobody waits for ever for a lane whose holder was stopped, as for an instance (statements.LOCK).
+LOCK = text(
+    f"SELECT {LISTED} FROM (SELECT set_config('lock_timeout', '{PATIENCE}', true),"
+    f" set_config('idle_in_transaction_session_timeout', '{PATIENCE}', true)) bounded CROSS JOIN lane"
+    " WHERE name = ANY(:names) ORDER BY name FOR NO KEY UPDATE OF lane"
+)
 MAKE = text(
     "INSERT INTO lane (name) SELECT name FROM unnest(CAST(:names AS text[])) AS name ORDER BY name ON CONFLICT DO NOTHING"
 )

@@ -10,11 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
+from sqlalchemy import text
 
-from orchestrator import engine, lane_orders, sweep
+from orchestrator import dispatch as dispatching
+from orchestrator import engine, lane_orders, sweep, turns
 from orchestrator.dispatch import dispatch, let_in
 from orchestrator.errors import BadRequest, NotFound
 from orchestrator.lane import DEFAULT_QUEUE
+from orchestrator.store import lanes
+from orchestrator.system import System
 from tests import flights, servers, services
 from tests.integration.test_dispatch import drained
 from tests.services import LEASE, Airport, Answer, Seen
@@ -54,11 +58,12 @@ def tower(shared: Airport) -> Airport:
     return shared
 
 
-def start_some(tower: Airport, text: str, count: int, tenant: str = flights.TENANT) -> list[str]:
+def start_some(tower: Airport, text: str, count: int, tenant: str = flights.TENANT, **payload: str) -> list[str]:
     workflow = text.split("\n", maxsplit=1)[0].removeprefix("id: ")
     engine.put_definition(tower.system, tenant=tenant, workflow_id=workflow, text=text)
     return [
-        engine.start(tower.system, tenant=tenant, workflow_id=workflow, payload={}).instance_id for _ in range(count)
+        engine.start(tower.system, tenant=tenant, workflow_id=workflow, payload=payload).instance_id
+        for _ in range(count)
     ]
 
 
@@ -318,6 +323,43 @@ def test_a_step_that_was_never_sent_times_out_all_the_same(tower: Airport) -> No
     assert len(tower.service.calls("only", instance)) == 0
 
 
+NARROW_IN_TIME = "id: hurried\nsteps:\n  - {id: only, service: frail.only, timeout: 100ms, retry: {max: 0}}\n"
+
+
+def test_what_a_definition_cuts_short_opens_the_breaker_for_nobody(tower: Airport) -> None:
+    started = start_some(tower, NARROW_IN_TIME, 4)
+    for instance in started:
+        answer = tower.service.hold("only")
+        tower.run(instance, "only")
+        answer.set()
+    assert {tower.status(instance)["status"] for instance in started} == {"FAILED"}
+    assert len(tower.service.calls("only")) == 4
+    assert (standing(tower), lane(tower, "frail")["breaker"]["failures"]) == ("closed", 0)
+
+
+def test_an_input_that_cannot_be_sent_is_no_answer_and_closes_no_breaker(tower: Airport) -> None:
+    broken(tower)
+    text = 'id: large\nsteps:\n  - {id: only, service: frail.only, input: {much: "${payload.much + payload.much}"}}\n'
+    [instance] = start_some(tower, text, 1, much="x" * 600_000)
+    tower.clock.advance(PAUSE)
+    tower.run(instance, "only")
+    assert tower.status(instance)["status"] == "FAILED"
+    assert standing(tower) == "probing"
+    [other] = start_some(tower, one_step("frail"), 1)
+    tower.run(other, "only")
+    assert standing(tower) == "closed"
+
+
+def test_a_breaker_that_is_configured_no_more_is_closed_by_the_first_call_whatever_it_says(tower: Airport) -> None:
+    [instance] = start_some(tower, one_step("free"), 1)
+    tower.query("INSERT INTO lane (name, failures, openings, opened_at, open_until) "
+                "SELECT 'free', 3, 1, clock_now(), clock_now() RETURNING name")  # fmt: skip
+    tower.system.watch.forget()
+    tower.service.tell("only", services.BROKEN)
+    tower.run(instance, "only")
+    assert lane(tower, "free")["breaker"] is None
+
+
 # -- lanes that an operator holds
 
 
@@ -399,6 +441,76 @@ def test_what_is_suspended_is_not_let_in(tower: Airport) -> None:
     assert sent(tower) == []
     tower.order(engine.resume, instance)
     assert sent(tower) == [instance]
+
+
+ESCALATED = """id: escalated
+steps:
+  - {id: first, service: free.first, compensate: free.undo}
+  - {id: second, service: frail.second, timeout: 5s, onTimeout: escalate, escalate: {to: free.backup}}
+"""
+
+
+def test_what_was_escalated_in_an_earlier_life_asks_its_own_lane_in_the_next(tower: Airport) -> None:
+    [instance] = start_some(tower, ESCALATED, 1)
+    hold(tower, "frail")
+    tower.run(instance, "first")
+    tower.clock.advance(6)
+    tower.run(instance, "second")
+    tower.service.tell("backup", services.REJECTED)
+    tower.run(instance, "second")
+    tower.run(instance, "first", "undo")
+    assert tower.status(instance)["status"] == "COMPENSATED"
+    tower.order(engine.retry, instance)
+    tower.run(instance, "first")
+    assert (waits(tower), tower.service.calls("second")) == ({"held": 1}, [])
+
+
+def test_whoever_waits_for_a_lane_has_his_turn_however_busy_the_others_are(
+    tower: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_some(tower, one_step("paced"), 5)
+    for instance in sent(tower):
+        tower.run(instance, "only")
+    tower.clock.advance(60)
+    start_some(tower, PASSING, 1)
+    dispatcher, rounds = dispatching.Dispatcher(tower.system), 0
+
+    def busy(system: System) -> int:
+        """While it looks, somebody starts something else: there is always more to publish."""
+        nonlocal rounds
+        rounds += 1
+        if waits(tower)["rate"] == 3 and rounds < 300:
+            flights.start(system, "passing", {})
+        return dispatch(system)
+
+    monkeypatch.setattr(dispatching, "dispatch", busy)
+    dispatcher._rounds()
+    assert waits(tower)["rate"] < 3
+    assert rounds < 300
+
+
+def test_no_lane_is_waited_for_and_held_for_ever_by_who_was_stopped(tower: Airport) -> None:
+    with tower.system.database.transaction() as connection:
+        lanes.lock(connection, ["narrow"])
+        bounds = [connection.execute(text(f"SHOW {name}")).scalar_one()
+                  for name in ("lock_timeout", "idle_in_transaction_session_timeout")]  # fmt: skip
+    assert bounds == ["10s", "10s"]
+
+
+def test_a_lane_that_somebody_holds_on_to_does_not_keep_the_turns_of_the_others(
+    tower: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_some(tower, one_step("narrow"), 4)
+    start_some(tower, one_step("paced"), 3)
+    assert len(sent(tower)) == 5
+    tower.query(
+        "UPDATE step SET published_at = NULL, deferred = gate FROM (SELECT) t WHERE gate IS NOT NULL RETURNING 1"
+    )
+    monkeypatch.setattr(lanes, "LOCK", text(lanes.LOCK.text.replace("'lock_timeout', '10000'", "'lock_timeout', '50'")))
+    with tower.system.database.transaction() as connection:
+        lanes.lock(connection, ["narrow"])
+        ready, _ = turns.let_in(tower.system)
+    assert {row.service for row in ready} == {"paced.only"}
 
 
 def test_a_running_worker_heeds_hold_and_release(tower: Airport) -> None:

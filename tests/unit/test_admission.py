@@ -140,3 +140,17 @@ def test_only_what_has_changed_is_written() -> None:
     assert both.changed() == []
     both.begin("x", 1.0)
     assert [state.name for state in both.changed()] == ["x"]
+
+
+@pytest.mark.parametrize("rate", [Rate(count=100, period=1.0), Rate(count=5, period=1.0)])
+def test_a_rate_that_was_raised_admits_at_once_what_the_old_one_would_keep_for_an_hour(rate: Rate) -> None:
+    slow = gate(rate=Rate(count=1, period=3600.0))
+    slow.begin(1.0)
+    assert gate(slow.state, rate=slow.lane.rate).refusal() == "rate"
+    assert gate(slow.state, rate=rate).room(100) == rate.burst
+
+
+def test_calls_of_who_did_not_know_that_the_breaker_is_open_do_not_prolong_the_pause() -> None:
+    opened = failed(3)
+    assert failed(50, opened, now=0.5) == opened
+    assert failed(1, opened, now=10).open_until == at(30), "the probe does"
