@@ -29,7 +29,7 @@ def start(workflow_id: str, payload: Mapping[str, Any], *, session: Session, ten
     """
     found, plans = _configured()
     return births.start_within(session.connection(), plans, found, tenant=tenant or found.tenant,
-                               workflow_id=workflow_id, payload=dict(payload), idempotency_key=idempotency_key)  # fmt: skip
+                               workflow_id=workflow_id, payload=_plain(payload), idempotency_key=idempotency_key)  # fmt: skip
 
 
 def start_many(workflow_id: str, payloads: Sequence[Mapping[str, Any]], *, session: Session,
@@ -38,6 +38,11 @@ def start_many(workflow_id: str, payloads: Sequence[Mapping[str, Any]], *, sessi
     found, plans = _configured()
     return births.start_many_within(session.connection(), plans, found, tenant=tenant or found.tenant,
                                     workflow_id=workflow_id, payloads=payloads)  # fmt: skip
+
+
+def _plain(payload: Any) -> Any:
+    """What JSON has no other way to write; what is no mapping stays as it is, to be refused: `dict([])` would be one."""
+    return dict(payload) if isinstance(payload, Mapping) else payload
 
 
 @lru_cache(maxsize=1)

@@ -36,6 +36,8 @@ MAX_SOURCE = 4000  # characters
 MAX_PLACES = 200  # `${…}` in one template: each may bring the whole payload
 BROKEN = (RuntimeError, TypeError, ValueError, OverflowError)  # what an evaluation raises
 
+MEMBERS = ("result", "output", "status", "error", "decision")  # of a step
+
 PATH = re.compile(r"\s*(steps\s*\.\s*[A-Za-z][\w-]*|[A-Za-z_]\w*)((?:\s*\.\s*[A-Za-z_]\w*)*)\s*", re.ASCII)
 
 TextPath: TypeAlias = tuple[str | int, ...]
@@ -92,12 +94,25 @@ def _name_problems(parsed: Source, scope: Scope, elsewhere: Collection[str]) -> 
         f"column {column}: `{name}` runs in a loop: here it is a list, as in steps.{name}.map(one, one.{member})"
         for name, member, column in asked_of_lists
     ]
+    problems += [
+        _no_member(*one) for one in parsed.members if not scope.steps[one[0]].is_list and one[1] not in MEMBERS
+    ]
     return problems + [
         f"column {column}: step `{name}` may be skipped: ask has({_asked(name, scope)}) first, as in "
         f"{_guarded(name, scope)}"
         for name, column in parsed.unguarded
         if scope.steps[name].may_be_skipped and not asked_of_lists
     ]
+
+
+def _no_member(name: str, member: str, column: int) -> str:
+    near = difflib.get_close_matches(member, MEMBERS, n=1)
+    seen = (
+        f"did you mean `{near[0]}`?"
+        if near
+        else f"there are {', '.join(MEMBERS)}; of what it said: steps.{name}.result.…"
+    )
+    return f"column {column}: a step has no `{member}` ({seen})"
 
 
 def _asked(name: str, scope: Scope) -> str:

@@ -18,6 +18,10 @@ from orchestrator.language.cel_source import Source, parse
 
 Wanted: TypeAlias = Literal["anything", "truth", "list", "moment"]
 
+# Other languages' words, where CEL stumbles over them, and its own.
+FOREIGN = {"and": "&&", "or": "||", "not": "!", "is": "==", "len": "size", "True": "true", "False": "false", "None": "null",
+           "=": "==", "===": "=="}  # fmt: skip
+STUMBLED = re.compile(r"===|(?<![=!<>])=(?!=)|\b(?:and|or|not|is|len|True|False|None)\b")
 CEL_PLACE = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*?)(?=\n \||\nERROR:| \[INVALID_ARGUMENT\]|$)", re.DOTALL)
 # What a type is called by CEL, without its parameters: `dyn` is decided when it is evaluated.
 FITTING: dict[Wanted, tuple[tuple[str, ...], str]] = {
@@ -90,14 +94,23 @@ def _build(parsed: Source) -> Any:
 
 def _explained(error: RuntimeError, parsed: Source, items: tuple[str, ...]) -> list[str]:
     """CEL's own words, at the author's columns, with a mend where one is known."""
-    places = CEL_PLACE.findall(str(error))
+    places = [place for place in CEL_PLACE.findall(str(error)) if "<<nil>>" not in place[2]]
     if not places:
         return [f"column 1: {str(error).splitlines()[0]}"]
     texts = []
     for _, column, raw in places:
-        message = raw.replace(" (in container '')", "").split(" expecting {")[0]
-        texts.append(f"column {parsed.column(int(column))}: {message}{_mend(message, items)}")
+        message, at = raw.replace(" (in container '')", "").split(" expecting {")[0], parsed.column(int(column))
+        texts.append(f"column {at}: {message}{_foreign(message, at, parsed.text) or _mend(message, items)}")
     return texts
+
+
+def _foreign(message: str, column: int, text: str) -> str:
+    """A word of another language at the author's column, or right before it: what CEL has in its place."""
+    if not message.startswith(("Syntax error", "undeclared reference")):
+        return ""
+    near = (one for one in STUMBLED.finditer(text) if one.start() < column and not text[one.end() : column - 1].strip())
+    found = next(near, None)
+    return f"; CEL writes `{FOREIGN[found[0]]}` for `{found[0]}`" if found else ""
 
 
 def _mend(message: str, items: tuple[str, ...]) -> str:

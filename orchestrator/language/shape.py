@@ -142,7 +142,12 @@ def _said(detail: ErrorDetails) -> str:
         return f"must be {detail['ctx']['expected']}, not {_kind(value)}"
     if kind in KINDS:
         return f"must be {KINDS[kind]}, not {_kind(value)}"
-    return f"{detail['msg'][:1].lower()}{detail['msg'][1:]}"
+    said = f"{detail['msg'][:1].lower()}{detail['msg'][1:]}"
+    return (
+        said.replace("input should be", "must be")
+        .replace("greater than or equal to", "at least")
+        .replace("less than or equal to", "at most")
+    )
 
 
 def _kind(value: Any) -> str:

@@ -228,7 +228,8 @@ class _Yaml:
                 _at(event), f"anchors (`&{event.anchor}`) are not allowed", "write the value out where it is used"
             )
         if getattr(event, "tag", None) is not None:
-            self._add(_at(event), f"tags (`{event.tag}`) are not allowed", "remove the tag")
+            hint = "put the text in quotes if it is one, as in when: '!payload.ready'; else remove the tag"
+            self._add(_at(event), f"tags (`{event.tag}`) are not allowed", hint)
 
     def _syntax(self, error: yaml.YAMLError) -> None:
         mark = getattr(error, "problem_mark", None)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 import orchestrator
 from orchestrator import client
-from orchestrator.errors import Conflict, InvalidPayload, NotFound
+from orchestrator.errors import BadRequest, Conflict, InvalidPayload, NotFound
 from orchestrator.settings import Settings
 from orchestrator.store.database import sqlalchemy_url
 from orchestrator.system import System
@@ -112,6 +112,13 @@ def test_one_bad_payload_among_many_starts_none(system: System, session: Session
         orchestrator.start_many("visit", [{"number": 1}, {"number": "two"}], session=session)
     session.commit()
     assert kept(system) == (1, 0, 0), "the caller's transaction is still the caller's to commit"
+
+
+def test_a_payload_that_is_no_object_starts_nothing(system: System, session: Session) -> None:
+    with pytest.raises(BadRequest):
+        orchestrator.start("visit", [("number", 1)], session=session)  # type: ignore[arg-type]  # `dict` would take it
+    session.commit()
+    assert kept(system) == (0, 0, 0)
 
 
 def test_no_payloads_start_nothing(system: System, session: Session) -> None:

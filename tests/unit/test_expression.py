@@ -411,10 +411,27 @@ def test_problems_name_the_author_s_column_however_the_source_was_rewritten() ->
         ("1" + "+1" * 1500, "column"),
         ("a.b.c", "an expression may name payload"),
         ("steps.a.result +", "column 17"),
+        ("payload.fee = 1", "CEL writes `==` for `=`"),
+        ("payload.fee === 1", "CEL writes `==` for `===`"),
+        ("payload.yes and payload.yes", "CEL writes `&&` for `and`"),
+        ("payload.yes or payload.yes", "CEL writes `||` for `or`"),
+        ("not payload.yes", "CEL writes `!` for `not`"),
+        ("len(payload.list) > 1", "CEL writes `size` for `len`"),
+        ("payload.yes == True", "CEL writes `true` for `True`"),
+        ("payload.nothing == None", "CEL writes `null` for `None`"),
+        ("steps.a.results.ok", "a step has no `results` (did you mean `result`?)"),
+        ("has(steps.maybe.reslt) ? 1 : 2", "did you mean `result`?"),
+        ("steps.a.charge", "steps.a.result.…"),
     ],
 )
 def test_a_wrong_source_is_explained(source: str, said: str) -> None:
     assert said in problem(source)
+
+
+def test_a_half_written_choice_is_told_in_the_author_s_terms() -> None:
+    found = problem("payload.yes ? 1")
+    assert "Syntax error" in found
+    assert "nil" not in found
 
 
 def test_a_condition_gives_true_or_false() -> None:

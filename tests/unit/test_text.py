@@ -98,6 +98,7 @@ def test_in_quotes_they_are_text(word: str) -> None:
         ("a: *x", "aliases", (1, 4)),
         ("a: !!str 1", "tags", (1, 4)),
         ("a: !python/object:os.system x", "tags", (1, 4)),
+        ("when: !payload.ready ", "tags", (1, 7)),
         ("<<: {a: 1}", "merge keys", (1, 1)),
         ("1: a", "not text", (1, 1)),
         ("? [a]\n: b", "a key must be text", (1, 3)),
