@@ -124,6 +124,9 @@ class Changes:
             except psycopg.Error as error:
                 log.warning("changes cannot be heard of and are listened for again: %s", error)
                 self._stopping.wait(PULSE)
+            except Exception:  # as what somebody else says on the channel: without the thread nobody is woken any more
+                log.exception("changes cannot be heard of and are listened for again")
+                self._stopping.wait(PULSE)
         self._dismiss()
 
     def _is_wanted(self) -> bool:

@@ -70,8 +70,14 @@ def _is_allowed(place: str, hosts: str) -> bool:
     return False
 
 
+def deliver_all(system: System) -> None:
+    """Tell what is due, batch after batch, for as long as anybody takes what is told."""
+    while not system.stopping.is_set() and deliver(system):
+        pass
+
+
 def deliver(system: System) -> int:
-    """Tell what is due. Returns how many were taken; those who did not take it are tried again later."""
+    """Tell what is due. Returns how many were taken; what was not is told again later."""
     with system.database.transaction() as connection:
         due = completions.take(connection, limit=BATCH, lease=LEASE)
     if due:

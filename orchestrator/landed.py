@@ -20,9 +20,10 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestrator import callbacks
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import BadRequest, OrchestratorError, TooLarge
 from orchestrator.lanes import body
 from orchestrator.lanes.celery import token_of
+from orchestrator.payloads import check_storable
 from orchestrator.system import System
 
 DATABASE_AWAY = 0.5  # seconds between two tries
@@ -98,7 +99,8 @@ def succeeded(system: System, result: Any, *, trace: str, step: str, token: str)
     """A task has returned. A result that cannot be kept fails the step, which is undone as if done: it was."""
     try:
         kept = written(result)
-    except body.Unreadable as error:
+        check_storable([kept, None, None], "the reply", system.settings.max_payload)  # as `callbacks` will
+    except (body.Unreadable, BadRequest, TooLarge) as error:
         return failed(system, f"the task was carried out, but {error}", trace=trace, step=step, token=token)
     done = Answer(trace=trace, step=step, token=token, by="celery", decision="approved", result=kept)
     return land(system, done)

@@ -28,7 +28,7 @@ class Threads:
         self._dispatcher = Dispatcher(system)
         self._publisher, self._landed = Publisher(system), LandedEvents(system)
         self._sweeper = Timer("sweep", system.settings.sweep_every, lambda: sweep(system))
-        self._completions = Timer("completions", system.settings.sweep_every, lambda: completions.deliver(system))
+        self._completions = Timer("completions", system.settings.sweep_every, lambda: completions.deliver_all(system))
         self._retention = Timer("retention", retention.EVERY, lambda: retention.keep(system))
         self._own = Database(system.database.url, pool_size=1)  # leases are kept even when the legs use all others
         self._leases = Timer("leases", system.settings.lease / 4, lambda: extend_leases(system, self._own))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from contextlib import suppress
 
 import psycopg
@@ -25,7 +26,8 @@ from orchestrator.system import System
 BATCH = 100  # events a round
 IDLE = 1.0  # seconds between two looks when nobody notifies; also how soon a broken connection is tried again
 FORGET = 1000  # sent events that a look deletes at most
-WAIT = 5.0  # seconds for a connection of the pool
+WAIT = 5.0  # seconds for a connection of the pool, and for the broker to confirm an event
+ROUND = 20.0  # seconds after which a round takes up no other event: its transaction may not last as long as they do
 NOTIFY = text("SELECT pg_notify(:channel, '')")
 
 log = logging.getLogger(__name__)
@@ -50,12 +52,14 @@ def publish(system: System) -> int:
 
 def _send_all(system: System, events: list[Unsent]) -> tuple[int, Exception | None]:
     """How many the broker has taken, and why not the next."""
-    sent = 0
+    sent, until = 0, time.monotonic() + ROUND
     try:
         with system.app.producer_pool.acquire(block=True, timeout=WAIT) as producer:
             for event in events:
                 _send(producer, event)
                 sent += 1
+                if time.monotonic() > until:
+                    break
     except Exception as error:  # noqa: BLE001  # whatever the broker's client raises
         return sent, error
     return sent, None

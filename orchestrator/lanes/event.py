@@ -15,11 +15,15 @@ from orchestrator.store import outbox
 from orchestrator.store.database import Database
 
 SOURCE = "/orchestrator"
+LONGEST_TOPIC = 255  # bytes, by AMQP: such an event would be refused for ever, and many of them hold up all others
 
 
 def call(database: Database, lane: Lane, call: Call) -> Reply:
     """One attempt. Never raises for what the database does."""
     event = cloud_event(call, wire.named(lane.topic, call.operation))
+    if len(event["type"].encode()) > LONGEST_TOPIC:
+        error = f"the topic has more than {LONGEST_TOPIC} bytes: give the operation a shorter name"
+        return Reply(outcome="rejected", error=error, is_ours=True)
     try:
         with database.transaction() as connection:
             outbox.put(connection, event, tenant=call.tenant, trace=call.trace, topic=event["type"])

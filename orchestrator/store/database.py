@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 IDLE = 1.0  # seconds
+# A server that is gone without a word is noticed in half a minute, also by who only listens.
+ALIVE: dict[str, Any] = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+                         "tcp_user_timeout": 20_000}  # fmt: skip
 MIGRATION_LOCK = 7_305_115  # any constant: one replica migrates, the others wait for it
 
 
@@ -35,8 +38,7 @@ class Database:
         self.url = url
         self.engine: Engine = create_engine(
             sqlalchemy_url(url), pool_size=pool_size, max_overflow=pool_size, pool_timeout=30,
-            connect_args={"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5,
-                          "keepalives_count": 3, "tcp_user_timeout": 20_000, "application_name": "orchestrator"},
+            connect_args={**ALIVE, "application_name": "orchestrator"},
         )  # fmt: skip
         event.listen(self.engine, "checkout", _ask_the_idle)
         event.listen(self.engine, "checkin", _note_use)
@@ -72,7 +74,7 @@ class Database:
 
     def listen(self, channel: str) -> psycopg.Connection[tuple[object, ...]]:
         """A connection of its own that listens; the caller closes it."""
-        connection = psycopg.connect(plain_url(self.url), autocommit=True, connect_timeout=5)
+        connection = psycopg.connect(plain_url(self.url), autocommit=True, **ALIVE)
         connection.execute(f"LISTEN {channel}")  # a constant of ours, never input
         return connection
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 
 CHANNEL = "orchestrator_outbox"
 KEPT = "30 days"  # an event is remembered after it was sent, so that a late repeat of its call adds nothing
+PATIENCE = 60_000  # milliseconds in which a round of the publisher is surely over
 LONGEST_PAUSE = 10.0  # seconds before an event that the broker refused is tried again
 
 # The time is the database's, to the microsecond, as RFC 3339 has it. The notification is for new events only.
@@ -24,11 +25,13 @@ PUT = text(
     SELECT pg_notify(:channel, '') FROM new
     """
 )
-# Served by outbox_unsent. Whoever else publishes takes the next ones.
+# Served by outbox_unsent. Whoever else publishes takes the next ones; and these as well, if we are stopped meanwhile.
 TAKE = text(
-    """
-    SELECT key, topic, event FROM outbox WHERE sent_at IS NULL AND due_at <= (SELECT clock_now())
-    ORDER BY position LIMIT :limit FOR UPDATE SKIP LOCKED
+    f"""
+    SELECT key, topic, event
+    FROM (SELECT set_config('idle_in_transaction_session_timeout', '{PATIENCE}', true)) bounded CROSS JOIN outbox
+    WHERE sent_at IS NULL AND due_at <= (SELECT clock_now())
+    ORDER BY position LIMIT :limit FOR UPDATE OF outbox SKIP LOCKED
     """
 )
 SENT = text("UPDATE outbox SET sent_at = (SELECT clock_now()), error = NULL WHERE key = ANY(:keys)")

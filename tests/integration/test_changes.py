@@ -102,6 +102,25 @@ def test_who_waits_is_woken_when_the_connection_was_lost_and_hears_again(
         assert mine.wait(PATIENCE)
 
 
+def test_what_somebody_else_says_on_the_channel_does_not_make_us_deaf(
+    system: System, changes: Changes, waiting: str, database_url: str
+) -> None:
+    with changes.subscribe("local", waiting) as mine:
+        heard(changes, system.database)
+        quiet(mine)
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute(f"NOTIFY {CHANGED_CHANNEL}, 'nonsense'".encode())
+        assert mine.wait(PATIENCE), "it looks again, for it may have missed something"
+        quiet(mine)
+        engine.suspend(system, tenant="local", instance_id=waiting)
+        assert mine.wait(PATIENCE)
+
+
+def test_who_only_listens_notices_a_server_that_is_gone_without_a_word(system: System) -> None:
+    with system.database.listen(CHANGED_CHANNEL) as connection:
+        assert connection.info.get_parameters()["tcp_user_timeout"] == "20000"
+
+
 def test_one_too_many_is_told_to_come_again(system: System) -> None:
     changes = Changes(system.database, limit=1)
     with changes.subscribe(None, None), pytest.raises(Busy), changes.subscribe(None, None):

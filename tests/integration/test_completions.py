@@ -128,6 +128,24 @@ def test_one_that_nobody_takes_for_a_day_is_given_up_and_shown(tower: Airport, s
     assert len(told(tower)) == 1
 
 
+def test_many_ends_are_told_in_one_go_and_one_that_nobody_takes_keeps_none(
+    tower: Airport, system: System, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completions, "BATCH", 2)
+    tower.service.tell("ended", BROKEN)
+    instances = [ended_too(tower, system, url) for _ in range(7)]
+    completions.deliver_all(system)
+    assert len(told(tower)) == 7
+    assert sorted(completion(tower, one)["status"] for one in instances) == ["due", *["told"] * 6]
+
+
+def ended_too(tower: Airport, system: System, url: str) -> str:
+    """One more that has ended, and nobody was told yet."""
+    instance = flights.start(system, tower.define(FEE), {"no": "P-1"}, completion_url=url)
+    tower.run(instance, "charge")
+    return instance
+
+
 def test_whoever_dies_while_he_tells_is_followed_by_another(tower: Airport, system: System, url: str) -> None:
     instance = ended(tower, system, url)
     with system.database.transaction() as connection:

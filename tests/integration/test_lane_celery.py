@@ -150,6 +150,17 @@ def test_a_task_whose_result_cannot_be_kept_is_undone_for_it_was_done(
     assert [one["task"] for one in other_team.effects(team)] == [operation, "retract"]
 
 
+def test_a_result_larger_than_is_kept_settles_its_step_all_the_same(worker: System) -> None:
+    declare(worker)
+    instance = fly(worker, "keyed.write")
+    flights.reached(worker, instance, "WAITING")
+    token = worker.tokens.make(Wait(trace=instance, step="write", phase="do", generation=1))
+    small = replace(worker, settings=replace(worker.settings, max_payload=1000))
+    assert landed.succeeded(small, "x" * 1000, trace=instance, step="write", token=token)
+    assert flights.ended(worker, instance)["status"] == "FAILED"
+    assert "the task was carried out, but" in step(worker, instance)["error"]
+
+
 def test_a_task_that_retries_itself_answers_once_at_its_end(worker: System, team: Path) -> None:
     instance = fly(worker, "reports.persevere")
     assert flights.ended(worker, instance)["status"] == "COMPLETED"

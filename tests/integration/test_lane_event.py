@@ -17,7 +17,7 @@ from kombu import Connection, Consumer, Exchange, Message, Queue
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import text
 
-from orchestrator import bootstrap, landed, landed_events
+from orchestrator import bootstrap, landed, landed_events, publisher
 from orchestrator.lane import Call, Lane
 from orchestrator.publisher import publish
 from orchestrator.servers.ports import free_port
@@ -191,6 +191,28 @@ def test_two_publishers_share_the_outbox(system: System) -> None:
         assert [one.key for one in outbox.take(connection, 2)] == ["k0", "k1"]
         with system.database.transaction() as other:
             assert [one.key for one in outbox.take(other, 2)] == ["k2"]
+
+
+def test_a_round_ends_in_time_and_what_it_did_not_come_to_is_sent_by_the_next(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        system.caller.call(LANE, replace(CALL, key=f"k{number}"))
+    monkeypatch.setattr(publisher, "ROUND", 0.0)
+    assert [publish(system) for _ in range(4)] == [1, 1, 1, 0]
+
+
+def test_a_publisher_that_was_stopped_does_not_keep_its_events_for_ever(system: System) -> None:
+    system.caller.call(LANE, CALL)
+    with system.database.transaction() as connection:
+        assert len(outbox.take(connection, 10)) == 1
+        assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one() == "1min"
+
+
+def test_a_topic_that_no_broker_takes_is_rejected_before_it_is_in_the_outbox(system: System) -> None:
+    reply = system.caller.call(LANE, replace(CALL, operation="x" * 250))
+    assert (reply.outcome, rows(system)) == ("rejected", [])
+    assert "255 bytes" in (reply.error or "")
 
 
 def test_events_wait_for_a_broker_that_is_away(system: System, settings: Settings, clock: Clock) -> None:
