@@ -68,8 +68,10 @@ UPDATE step s SET deferred = NULL, published_at = (SELECT clock_now()) FROM lock
 WHERE s.instance_id = l.instance_id AND s.step = l.step AND s.phase = l.phase
 RETURNING s.instance_id, s.tenant, s.version_id, s.step, s.phase, s.queue, s.service, s.alone, s.escalated
 """)
+# Not those of suspended instances: nothing claims by their messages, so they would keep room that nobody uses.
 PUBLISHED = text("""
-SELECT count(*) FROM step WHERE gate = :gate AND state IN ('READY', 'RETRYING') AND published_at IS NOT NULL
+SELECT count(*) FROM step s WHERE gate = :gate AND state IN ('READY', 'RETRYING') AND published_at IS NOT NULL
+  AND (SELECT i.suspended_at IS NULL FROM instance i WHERE i.id = s.instance_id)
 """)
 
 COUNTS = text("SELECT gate, count(*) FROM step WHERE deferred IS NOT NULL GROUP BY gate")

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
 
 from orchestrator import dispatch as dispatching
-from orchestrator import engine, lane_orders, sweep, turns
+from orchestrator import engine, gates, lane_orders, sweep, turns
 from orchestrator.dispatch import dispatch, let_in
 from orchestrator.errors import BadRequest, NotFound
 from orchestrator.lane import DEFAULT_QUEUE
@@ -511,6 +512,76 @@ def test_a_lane_that_somebody_holds_on_to_does_not_keep_the_turns_of_the_others(
         lanes.lock(connection, ["narrow"])
         ready, _ = turns.let_in(tower.system)
     assert {row.service for row in ready} == {"paced.only"}
+
+
+def test_who_is_suspended_after_he_was_let_in_keeps_no_room(tower: Airport) -> None:
+    started = start_some(tower, one_step("narrow"), 6)
+    first = sent(tower)
+    for instance in first:
+        tower.order(engine.suspend, instance)
+        tower.run(instance, "only")
+    assert sorted(sent(tower)) == sorted(set(started) - set(first))
+
+
+@pytest.mark.parametrize("is_registered", [True, False])
+def test_what_waits_for_a_limit_that_is_configured_no_more_is_let_go(tower: Airport, *, is_registered: bool) -> None:
+    start_some(tower, one_step("narrow"), 9)
+    first = sent(tower)
+    changed = {name: lane for name, lane in tower.system.lanes.items() if name != "narrow"}
+    if is_registered:
+        changed["narrow"] = replace(tower.system.lanes["narrow"], concurrency=None)
+    system = replace(tower.system, lanes={name: replace(lane, rate=None) if name == "paced" else lane
+                                          for name, lane in changed.items()})  # fmt: skip
+    assert not gates.are_any(system)
+    while dispatch(system) or let_in(system):
+        pass
+    left = [member for wave in drained(tower, DEFAULT_QUEUE) for member in wave]
+    assert (len(first), len(set(left) - set(first)), waits(tower)) == (3, 6, {})
+
+
+@pytest.mark.parametrize(("concurrency", "more"), [(5, 2), (1, 0)])
+def test_what_waits_for_a_limit_that_was_changed_goes_by_the_new_one(
+    tower: Airport, concurrency: int, more: int
+) -> None:
+    start_some(tower, one_step("narrow"), 9)
+    first = sent(tower)
+    narrow = replace(tower.system.lanes["narrow"], concurrency=concurrency)
+    system = replace(tower.system, lanes={**tower.system.lanes, "narrow": narrow})
+    while dispatch(system) or let_in(system):
+        pass
+    now = [member for wave in drained(tower, DEFAULT_QUEUE) for member in wave]
+    assert (len(first), len(now)) == (3, more)
+
+
+def test_a_message_that_was_lost_on_its_way_to_a_lane_keeps_its_room_only_until_it_is_sent_again(
+    tower: Airport,
+) -> None:
+    start_some(tower, one_step("narrow"), 5)
+    lost = sent(tower)
+    assert sent(tower) == []
+    tower.clock.advance(tower.system.settings.republish_after + 1)
+    assert sweep.republish(tower.system) == 3
+    assert len(sent(tower)) == len(lost) == 3
+
+
+CANCELLED = (
+    "id: many\nsteps:\n  - {id: each, forEach: payload.all, as: one, steps: [{id: only, service: narrow.only}]}\n"
+)
+
+
+def test_iterations_take_turns_at_a_narrow_lane_and_end_with_a_cancel_that_leaves_room_to_others(
+    tower: Airport,
+) -> None:
+    instance = tower.fly(CANCELLED, {"all": list(range(8))})
+    [other] = start_some(tower, one_step("narrow"), 1)
+    sent(tower)
+    tower.run(instance, "each")
+    assert len(sent(tower)) == 2
+    tower.order(engine.cancel, instance)
+    assert (tower.status(instance)["status"], waits(tower)) == ("CANCELLED", {})
+    tower.run(other, "only")
+    assert tower.status(other)["status"] == "COMPLETED"
+    assert tower.query("SELECT 1 FROM step WHERE gate IS NOT NULL") == []
 
 
 def test_a_running_worker_heeds_hold_and_release(tower: Airport) -> None:
