@@ -15,19 +15,15 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-
 from orchestrator import callbacks
 from orchestrator.errors import BadRequest, OrchestratorError, TooLarge
 from orchestrator.lanes import body
 from orchestrator.lanes.celery import token_of
 from orchestrator.payloads import check_storable
+from orchestrator.store.database import is_away
 from orchestrator.system import System
 
 DATABASE_AWAY = 0.5  # seconds between two tries
-AWAY = (OperationalError, InterfaceError, PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError)
 KNOWN = ("trace", "step", "token", "callbackUrl", "decision", "result", "error", "comment")
 
 log = logging.getLogger(__name__)
@@ -86,7 +82,9 @@ def _surely(system: System, action: Callable[[], None]) -> None:
     while not system.stopping.is_set():
         try:
             return action()
-        except AWAY as error:
+        except Exception as error:
+            if not is_away(error):
+                raise
             log.warning("an answer waits for the database: %s", error)
             system.stopping.wait(DATABASE_AWAY)
     raise Stopped

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator import attempts, calls, conclusions, gates
 from orchestrator.admission import Admission
@@ -28,6 +27,7 @@ from orchestrator.lane import Reply
 from orchestrator.plan import Leg, Plan
 from orchestrator.states import CLAIMABLE, READY, Phase
 from orchestrator.store import due, lanes, transitions
+from orchestrator.store.database import is_away
 from orchestrator.system import System
 
 IN_FLIGHT = 32  # members of a wave that are called side by side
@@ -156,9 +156,9 @@ class _Flight:
         """
         try:
             return self._record_together({attempt.instance: (attempt, result) for attempt, result in finished}, starts)
-        except (OperationalError, InterfaceError, PoolTimeout):
-            raise  # Postgres was away for longer than a lease: the sweep finds these attempts
-        except Exception:
+        except Exception as error:
+            if is_away(error):
+                raise  # for longer than a lease: the sweep finds these attempts
             if len(finished) + len(starts) < 2:
                 log.exception("not recorded: %s", [*starts, *(attempt.key for attempt, _ in finished)])
                 return []
@@ -191,8 +191,8 @@ class _Flight:
         while True:
             try:
                 return self._try(wanted, verb, said)
-            except (OperationalError, InterfaceError, PoolTimeout):
-                if time.monotonic() > until:
+            except SQLAlchemyError as error:
+                if not is_away(error) or time.monotonic() > until:
                     raise
                 time.sleep(DATABASE_AWAY)
 

@@ -18,7 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import text
+import psycopg
+from sqlalchemy import Connection, text
 
 from orchestrator import attempts, bootstrap, callbacks, legs
 from orchestrator.attempts import Attempt
@@ -27,6 +28,7 @@ from orchestrator.instance import Instance
 from orchestrator.settings import Settings
 from orchestrator.states import Phase
 from orchestrator.store import transitions
+from orchestrator.store.database import plain_url
 from orchestrator.system import System
 from tests import flights, servers
 from tests.clock import Clock
@@ -381,6 +383,17 @@ def states_of(shown: Mapping[str, Any]) -> dict[str, str]:
 
 def is_gapless(shown: Mapping[str, Any]) -> bool:
     return [one["seq"] for one in shown["history"]] == list(range(1, len(shown["history"]) + 1))
+
+
+def cut_off(system: System, connection: Connection) -> None:
+    """What Postgres does with a transaction whose process was stopped in its midst."""
+    pid = connection.execute(
+        text("SELECT pg_backend_pid(), set_config('idle_in_transaction_session_timeout', '1', true)")
+    )
+    found = {"pid": pid.scalar_one()}
+    with psycopg.connect(plain_url(system.database.url), autocommit=True) as other:
+        gone = "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %(pid)s)"
+        flights.until(lambda: other.execute(gone, found).fetchone(), "the end of the backend")
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from orchestrator.store import tenancy
@@ -24,6 +25,8 @@ IDLE = 1.0  # seconds
 # A server that is gone without a word is noticed in half a minute, also by who only listens.
 ALIVE: dict[str, Any] = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
                          "tcp_user_timeout": 20_000}  # fmt: skip
+AWAY = (OperationalError, InterfaceError, PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError)
+CUT_OFF = frozenset({"25P03", "25P04", "25006"})  # idle, or at it, for too long; a standby that takes no writes (yet)
 MIGRATION_LOCK = 7_305_115  # any constant: one replica migrates, the others wait for it
 
 
@@ -80,6 +83,14 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether Postgres is not there, or has cut us off because this process was stopped in the midst of a transaction: what
+    was to be done can be done the next time."""
+    if isinstance(error, AWAY):
+        return True
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in CUT_OFF
 
 
 def _ask_the_idle(connection: Any, entry: ConnectionPoolEntry, _proxy: object) -> None:

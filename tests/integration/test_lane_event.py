@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from kombu import Connection, Consumer, Exchange, Message, Queue
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import text
 
-from orchestrator import bootstrap, landed, landed_events, publisher
+from orchestrator import bootstrap, callbacks, landed, landed_events, publisher
 from orchestrator.lane import Call, Lane
 from orchestrator.publisher import publish
 from orchestrator.servers.ports import free_port
@@ -336,6 +337,26 @@ def test_a_landed_event_waits_out_a_database_that_is_away(
     with database_away(postgres_server, worker):
         land(broker_url, answer({"trace": instance, "step": "tell", "token": token(worker, instance)}))
         flights.until(lambda: "an answer waits for the database" in caplog.text or None, "a try without the database")
+    assert flights.ended(worker, instance)["status"] == "COMPLETED"
+
+
+def test_an_answer_is_not_dropped_because_its_process_was_stopped_in_a_transaction(
+    worker: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = flights.start(worker, define(worker, ", pause: true"), {})
+    flights.reached(worker, instance, "WAITING")
+    turns, decide = count(1), callbacks.decide
+
+    def stopped(system: System, **told: Any) -> callbacks.Decided:
+        if next(turns) == 1:
+            with system.database.transaction() as connection:
+                services.cut_off(system, connection)
+                connection.execute(text("SELECT 1"))
+        return decide(system, **told)
+
+    monkeypatch.setattr(callbacks, "decide", stopped)
+    given = {"trace": instance, "step": "tell", "token": token(worker, instance)}
+    assert landed_events.take(worker, json.dumps(answer(given)).encode()) is True
     assert flights.ended(worker, instance)["status"] == "COMPLETED"
 
 

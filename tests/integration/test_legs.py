@@ -22,7 +22,7 @@ from orchestrator import attempts, calls, engine, legs
 from orchestrator.dispatch import dispatch
 from orchestrator.instance import Instance
 from orchestrator.legs import Landed
-from orchestrator.store import due
+from orchestrator.store import due, transitions
 from orchestrator.sweep import sweep
 from tests import services
 from tests.integration.test_dispatch import drained, published, start_some
@@ -110,6 +110,24 @@ def test_a_leg_whose_commit_is_not_answered_goes_on_and_sends_each_step_once(
     assert end_of(tower, instance) == "COMPLETED"
     assert [(one.operation, one.attempt) for one in tower.service.seen] == [("a", 1), ("b", 1)]
     assert verbs(tower.status(instance), "b") == ["ready", "claim", "succeed"]
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_a_leg_that_was_stopped_in_a_transaction_for_longer_than_postgres_bears_goes_on(
+    tower: Airport, monkeypatch: pytest.MonkeyPatch, turn: int
+) -> None:
+    instance, turns, write = tower.fly(TWO), count(1), transitions.write
+    version = version_of(tower, instance)
+
+    def stopped(connection: Connection, instances: Sequence[Instance]) -> None:
+        if next(turns) == turn:
+            services.cut_off(tower.system, connection)
+        write(connection, instances)
+
+    monkeypatch.setattr(transitions, "write", stopped)
+    run_wave(tower, [instance], "a", version)
+    assert end_of(tower, instance) == "COMPLETED"
+    assert [(one.operation, one.attempt) for one in tower.service.seen] == [("a", 1), ("b", 1)]
 
 
 def test_a_wave_goes_on_after_a_commit_that_was_not_answered(tower: Airport, monkeypatch: pytest.MonkeyPatch) -> None:
