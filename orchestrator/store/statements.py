@@ -27,9 +27,12 @@ def _quoted(names: Iterable[str], prefix: str = "") -> str:
 
 # Nobody waits for ever: not for a lock, and not for a process that was stopped while it holds one. Set for this
 # transaction only (a pooler may give the connection to somebody else next), and before the first lock is asked for.
+# Every statement of a transition finds its rows by their key, and says so: a plan that was made while the tables were
+# small, and scanned them, would be kept until they are next analyzed.
 LOCK = text(
     f"SELECT {_quoted(HEADER_COLUMNS)} FROM (SELECT set_config('lock_timeout', '{PATIENCE}', true),"
-    f" set_config('idle_in_transaction_session_timeout', '{PATIENCE}', true)) bounded CROSS JOIN instance"
+    f" set_config('idle_in_transaction_session_timeout', '{PATIENCE}', true),"
+    " set_config('enable_seqscan', 'off', true)) bounded CROSS JOIN instance"
     " WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE OF instance"
 )
 LOCK_FREE = text(LOCK.text + " SKIP LOCKED")
