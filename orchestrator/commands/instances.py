@@ -59,7 +59,9 @@ def _show(shown: dict[str, Any]) -> None:
     output.facts({name: shown[name] for name in names} | {"current": ", ".join(shown["currentSteps"])})
     if shown["steps"]:
         click.echo()
-        output.columns(shown["steps"], ("step", "status", "reason", "attempt", "service", "error", "deadline", "callbackUrl"))
+        output.columns(
+            shown["steps"], ("step", "status", "reason", "attempt", "service", "error", "deadline", "callbackUrl")
+        )
     if shown["compensations"]:
         click.echo()
         output.columns(shown["compensations"], ("step", "service", "status", "attempt", "error"))
