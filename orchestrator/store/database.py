@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.resources
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ class Database:
         )  # fmt: skip
         event.listen(self.engine, "checkout", _ask_the_idle)
         event.listen(self.engine, "checkin", _note_use)
+        event.listen(self.engine, "checkin", self._close_late)
+        self._is_closed = threading.Event()
         self.is_for_tenants = False
         self._acts_as_role: bool | None = None  # None: not asked yet
 
@@ -78,11 +81,21 @@ class Database:
     def listen(self, channel: str) -> psycopg.Connection[tuple[object, ...]]:
         """A connection of its own that listens; the caller closes it."""
         connection = psycopg.connect(plain_url(self.url), autocommit=True, **ALIVE)
-        connection.execute(f"LISTEN {channel}")  # a constant of ours, never input
+        try:
+            connection.execute(f"LISTEN {channel}")  # a constant of ours, never input
+        except psycopg.Error:
+            connection.close()
+            raise
         return connection
 
     def close(self) -> None:
+        self._is_closed.set()
         self.engine.dispose()
+
+    def _close_late(self, connection: Any, _entry: ConnectionPoolEntry) -> None:
+        """What a thread gives back after the pool was closed goes into a pool that nobody has any more."""
+        if self._is_closed.is_set() and connection is not None:
+            connection.close()
 
 
 def is_away(error: BaseException) -> bool:
