@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Response, ViewportSize
+from playwright.sync_api import Browser, Page, Response, ViewportSize, expect
 
 from orchestrator.errors import Problem
 from orchestrator.store import definitions
@@ -193,7 +193,7 @@ def test_counts_of_the_overview_lead_to_what_they_count(desk: Page, town: City, 
         count = int(link.locator(".count").inner_text())
         link.click()
         assert count > 0
-        assert desk.locator("tbody tr").count() == min(count, 50)
+        expect(desk.locator("tbody tr")).to_have_count(min(count, 50))
 
 
 def test_filters_narrow_the_list(desk: Page, town: City, scenes: dict[str, str]) -> None:
@@ -204,7 +204,7 @@ def test_filters_narrow_the_list(desk: Page, town: City, scenes: dict[str, str])
     desk.get_by_label("State").select_option("Stuck")
     desk.get_by_label("Workflow").select_option("Street closure")
     desk.get_by_role("button", name="Filter").click()
-    assert rows() == 1
+    expect(desk.locator("tbody tr")).to_have_count(1)
     for query in (f"q={scenes['done']}", "key=STR-2026-0377", "lane=registerSvc", "q=0377&since=2h"):
         desk.goto(f"{town.site}/ui/instances?{query}")
         assert rows() == 1, query
