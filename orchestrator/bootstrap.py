@@ -9,7 +9,7 @@ from celery import Celery
 from kombu import Queue
 from sqlalchemy import text
 
-from orchestrator import canvas, loader
+from orchestrator import canvas, loader, protocol
 from orchestrator.errors import Invalid, Problem, SettingsError
 from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE
 from orchestrator.lanes import exchanges, registry
@@ -68,7 +68,8 @@ def celery_app(settings: Settings, queues: list[str]) -> Celery:
         broker_pool_limit=4,
         broker_transport_options=_transport(settings, is_amqp=is_amqp),
         beat_schedule={"sweep": {"task": canvas.SWEEP, "schedule": settings.sweep_every,
-                                 "options": {"expires": max(1.0, 2 * settings.sweep_every)}}},
+                                 "options": {"expires": max(1.0, 2 * settings.sweep_every),
+                                             "headers": protocol.headers()}}},
         beat_max_loop_interval=max(1.0, settings.sweep_every),
     )  # fmt: skip
     return app
