@@ -21,8 +21,8 @@ from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE, Lane
 from orchestrator.lanes import registry
 from orchestrator.lanes.exchanges import LANDED_QUEUE
 from orchestrator.settings import Settings
-from orchestrator.store import definitions, health, tenancy
-from orchestrator.store.database import Database, revisions
+from orchestrator.store import definitions, health, schema, tenancy
+from orchestrator.store.database import Database
 
 CLOCKS_APART = 5.0  # seconds; times are Postgres', so a difference confuses people, logs and tokens, not flights
 
@@ -131,11 +131,14 @@ def clocks(there: datetime, here: datetime) -> Finding:
 
 
 def _schema(connection: Connection) -> Findings:
-    present, newest = revisions(connection)
-    if present == newest:
-        yield ok("schema", f"revision {present} is the newest")
+    here, known = schema.read(connection), schema.program()
+    if why := schema.misfit(here, known):
+        yield bad("schema", why)
+    elif here.revision == known.knows:
+        yield ok("schema", f"revision {here.revision} is the newest")
     else:
-        yield bad("schema", f"revision {present or 'none'}, and not {newest}", "run `orchestrator db upgrade`")
+        there = "a newer program's" if str(here.revision) > known.knows else "not yet contracted"
+        yield ok("schema", f"revision {here.revision} is {there}, and fits this one, which knows {known.knows}")
 
 
 def _tenants(connection: Connection) -> Findings:

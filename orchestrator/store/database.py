@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import copy
-import importlib.resources
+import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
-from orchestrator.store import tenancy
-
-if TYPE_CHECKING:
-    from alembic.config import Config
+from orchestrator.store import schema, tenancy
 
 IDLE = 1.0  # seconds
 # A server that is gone without a word is noticed in half a minute, also by who only listens.
@@ -29,6 +27,11 @@ ALIVE: dict[str, Any] = {"connect_timeout": 5, "keepalives_idle": 10, "keepalive
 AWAY = (OperationalError, InterfaceError, PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError)
 CUT_OFF = frozenset({"25P03", "25P04", "25006"})  # idle, or at it, for too long; a standby that takes no writes (yet)
 MIGRATION_LOCK = 7_305_115  # any constant: one replica migrates, the others wait for it
+MIGRATION_LOOK, MIGRATION_PAUSE = 0.2, 1.0  # seconds between two looks whose turn it is, and between two tries
+MIGRATION_PATIENCE = 120.0  # seconds for all tries
+HELD = frozenset({"55P03", "40P01"})  # a lock was not to be had in time; a deadlock
+
+log = logging.getLogger(__name__)
 
 
 class Unbound(RuntimeError):
@@ -127,34 +130,31 @@ def plain_url(url: str) -> str:
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-def upgrade(url: str) -> None:
-    """Bring the database to the newest schema; several replicas may do so at once."""
-    from alembic import command  # 0.2 s that no other process has to spend
+def upgrade(url: str, *, versions: Path = schema.VERSIONS, patience: float = MIGRATION_PATIENCE) -> None:
+    """Bring the database to the newest schema that this program knows; several replicas may do so at once, and others
+    may work on it. Raises SchemaError where it serves newer programs only, and what Postgres says when it goes wrong."""
+    engine = create_engine(sqlalchemy_url(url), connect_args=ALIVE, poolclass=NullPool)
+    until = time.monotonic() + patience
+    with closing(engine.connect().execution_options(isolation_level="AUTOCOMMIT")) as guard:
+        _take_turn(guard)
+        while not _migrated(engine, versions, is_last=time.monotonic() > until):
+            time.sleep(MIGRATION_PAUSE)
 
-    engine = create_engine(sqlalchemy_url(url))
+
+def _take_turn(guard: Connection) -> None:
+    """Asked for again and again: an index that is made beside the traffic would wait for a statement that waits for us."""
+    while not guard.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK}).scalar_one():
+        time.sleep(MIGRATION_LOOK)
+
+
+def _migrated(engine: Engine, versions: Path, *, is_last: bool) -> bool:
+    """One try. False when somebody held what a migration needs for longer than the traffic should wait behind it."""
     try:
-        with engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
-            command.upgrade(_alembic(connection), "head")
-    finally:
-        engine.dispose()
-
-
-def revisions(connection: Connection) -> tuple[str | None, str | None]:
-    """The schema's revision (none: no tables of ours), and the newest that this program knows."""
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-
-    present = MigrationContext.configure(connection).get_current_revision()
-    return present, ScriptDirectory.from_config(_alembic(connection)).get_current_head()
-
-
-def _alembic(connection: Connection) -> Config:
-    from alembic.config import Config
-
-    config = Config()
-    folder = importlib.resources.files("orchestrator.store") / "migrations"
-    config.set_main_option("script_location", str(folder).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    return config
+        with closing(engine.connect()) as connection:
+            schema.migrate(connection, versions)
+            return True
+    except DBAPIError as error:
+        if is_last or getattr(error.orig, "sqlstate", None) not in HELD:
+            raise
+        log.warning("a migration waits for its turn at a table: %s", error.orig)
+        return False

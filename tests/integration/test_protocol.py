@@ -116,7 +116,10 @@ def test_an_answer_that_is_not_read_goes_round_until_somebody_reads_it(
             LANDED, [{"late": True}], told, exchange=ANSWERS.name, routing_key=LANDED_QUEUE,
             headers={protocol.HEADER: NEWER},
         )  # fmt: skip
-        flights.until(lambda: caplog.text.count("goes on") > 25, "an answer that has come round more often than a broker returns one")
+        flights.until(
+            lambda: caplog.text.count("goes on") > 25,
+            "an answer that has come round more often than a broker returns one",
+        )
         waits = patient.step(instance, "one")
         assert waits is not None
         assert waits["status"] == "WAITING"
