@@ -18,7 +18,8 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, Opera
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
-from orchestrator.store import schema, tenancy
+from orchestrator.errors import SchemaError
+from orchestrator.store import programs, schema, tenancy
 
 IDLE = 1.0  # seconds
 # A server that is gone without a word is noticed in half a minute, also by who only listens.
@@ -45,7 +46,7 @@ class Database:
         self.url = url
         self.engine: Engine = create_engine(
             sqlalchemy_url(url), pool_size=pool_size, max_overflow=pool_size, pool_timeout=30,
-            connect_args={**ALIVE, "application_name": "orchestrator"},
+            connect_args={**ALIVE, "application_name": programs.own_name()},
         )  # fmt: skip
         event.listen(self.engine, "checkout", _ask_the_idle)
         event.listen(self.engine, "checkin", _note_use)
@@ -83,7 +84,8 @@ class Database:
 
     def listen(self, channel: str) -> psycopg.Connection[tuple[object, ...]]:
         """A connection of its own that listens; the caller closes it."""
-        connection = psycopg.connect(plain_url(self.url), autocommit=True, **ALIVE)
+        name = programs.own_name()
+        connection = psycopg.connect(plain_url(self.url), autocommit=True, application_name=name, **ALIVE)
         try:
             connection.execute(f"LISTEN {channel}")  # a constant of ours, never input
         except psycopg.Error:
@@ -151,6 +153,7 @@ def _migrated(engine: Engine, versions: Path, *, is_last: bool) -> bool:
     """One try. False when somebody held what a migration needs for longer than the traffic should wait behind it."""
     try:
         with closing(engine.connect()) as connection:
+            _spare_the_older(connection, versions)
             schema.migrate(connection, versions)
             return True
     except DBAPIError as error:
@@ -158,3 +161,13 @@ def _migrated(engine: Engine, versions: Path, *, is_last: bool) -> bool:
             raise
         log.warning("a migration waits for its turn at a table: %s", error.orig)
         return False
+
+
+def _spare_the_older(connection: Connection, versions: Path) -> None:
+    """Nothing is taken from under a program that uses it still. Raises SchemaError."""
+    since = schema.taken_since(schema.read(connection), versions)
+    left = [one.name for one in programs.connected(connection) if since is not None and one.schema < since]
+    connection.rollback()
+    if left:
+        raise SchemaError(f"the next migration takes away what programs use that know none newer than {since}, and such are "
+                          f"connected ({', '.join(left)}): roll out the new program first, then upgrade again")  # fmt: skip

@@ -62,11 +62,21 @@ class Schema:
 
 @cache
 def program(versions: Path = VERSIONS) -> Program:
-    """Read from the names and marks of the migrations: importing Alembic costs every process 0.2 s."""
-    marks = {file.name[:4]: CONTRACTS.search(file.read_text()) for file in sorted(versions.glob("[0-9]*.py"))}
-    expanding = [revision for revision, mark in marks.items() if mark is None]
-    since = [mark[1] for mark in marks.values() if mark is not None]
-    return Program(needs=max(expanding), knows=max(marks), serves=max(since, default=None))
+    marks = _marks(versions)
+    expanding = [revision for revision, since in marks.items() if since is None]
+    return Program(needs=max(expanding), knows=max(marks), serves=max(filter(None, marks.values()), default=None))
+
+
+def taken_since(schema: Schema, versions: Path = VERSIONS) -> str | None:
+    """The oldest program that does without what the migrations take away that are still to come; none: they take nothing."""
+    to_come = [since for revision, since in _marks(versions).items() if revision > (schema.revision or "")]
+    return max(filter(None, to_come), default=None)
+
+
+def _marks(versions: Path) -> dict[str, str | None]:
+    """Revision → its mark. Read as text: importing Alembic costs every process 0.2 s."""
+    found = {file.name[:4]: CONTRACTS.search(file.read_text()) for file in sorted(versions.glob("[0-9]*.py"))}
+    return {revision: mark[1] if mark else None for revision, mark in found.items()}
 
 
 def read(connection: Connection) -> Schema:

@@ -19,7 +19,7 @@ from orchestrator import boards, bootstrap, queries
 from orchestrator.errors import SchemaError
 from orchestrator.servers.stack import command
 from orchestrator.settings import Settings
-from orchestrator.store import schema
+from orchestrator.store import programs, schema
 from orchestrator.store.database import Database, plain_url, upgrade
 from orchestrator.store.schema import Program, Schema
 from tests import flights, processes, servers
@@ -167,6 +167,24 @@ def test_who_is_older_than_a_contraction_allows_is_refused_and_who_is_not_goes_o
     with pytest.raises(SchemaError):
         upgrade(database_url)
     assert schema.program() == ours
+
+
+def test_nothing_is_taken_from_under_a_program_that_is_still_connected(database_url: str, later: Path) -> None:
+    expanded = add(later, 'op.execute("ALTER TABLE step ADD colour text")')
+    contracted = add(later, 'op.execute("ALTER TABLE step DROP gate")', mark=f'UNUSED_SINCE = "{expanded}"')
+    with closing(Database(database_url, pool_size=1)) as older:
+        with older.transaction() as connection:
+            schema.read(connection)
+        with pytest.raises(SchemaError, match=r"such are connected \(orchestrator .* schema \d{4} protocol 1\)"):
+            upgrade(database_url, versions=later)
+    flights.until(lambda: _others(database_url) == 0, "the end of the older program's connection")
+    upgrade(database_url, versions=later)
+    assert present(database_url).revision == contracted
+
+
+def _others(url: str) -> int:
+    with closing(Database(url, pool_size=1)) as opened, opened.transaction() as connection:
+        return len(programs.connected(connection))
 
 
 def test_the_upgrade_of_a_program_that_is_older_than_the_schema_changes_nothing(database_url: str, later: Path) -> None:
