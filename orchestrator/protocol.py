@@ -1,6 +1,6 @@
 """The number that every message of ours carries: which words it is written in.
 
-docs/how-to/upgrade-without-a-stop.md says what may change without another number, and how a number is raised: first a
+docs/how-to/roll-out-a-new-version.md says what may change without another number, and how a number is raised: first a
 program that reads it, then one that writes it. Whatever the number, a message's first argument stays the list of
 instances that it is about.
 """
