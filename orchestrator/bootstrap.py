@@ -9,13 +9,13 @@ from celery import Celery
 from kombu import Queue
 from sqlalchemy import text
 
-from orchestrator import canvas, loader
+from orchestrator import canvas, loader, protocol
 from orchestrator.errors import Invalid, Problem, SettingsError
 from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE
 from orchestrator.lanes import exchanges, registry
 from orchestrator.lanes.caller import Caller
 from orchestrator.settings import Settings
-from orchestrator.store import definitions
+from orchestrator.store import definitions, schema
 from orchestrator.store.database import Database
 from orchestrator.store.definitions import Plans
 from orchestrator.system import System
@@ -26,11 +26,13 @@ BROKER_SECONDS = 5.0  # before a broker that does not answer counts as down
 
 
 def compose(settings: Settings) -> System:
-    """Connect everything. Raises SettingsError or Invalid (the services file)."""
+    """Connect everything. Raises SettingsError, SchemaError or Invalid (the services file)."""
     if not settings.database_url or not settings.broker_url:
         raise SettingsError("ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL must be set here; "
                             "`orchestrator up` and `orchestrator run` bring servers of their own")  # fmt: skip
     database = Database(settings.database_url)
+    with database.across_tenants() as connection:
+        schema.check(connection)
     lanes = registry.load(settings.services_file)
     app = celery_app(settings, sorted({DEFAULT_QUEUE, *(lane.queue for lane in lanes.values())}))
     return System(
@@ -68,7 +70,8 @@ def celery_app(settings: Settings, queues: list[str]) -> Celery:
         broker_pool_limit=4,
         broker_transport_options=_transport(settings, is_amqp=is_amqp),
         beat_schedule={"sweep": {"task": canvas.SWEEP, "schedule": settings.sweep_every,
-                                 "options": {"expires": max(1.0, 2 * settings.sweep_every)}}},
+                                 "options": {"expires": max(1.0, 2 * settings.sweep_every),
+                                             "headers": protocol.headers()}}},
         beat_max_loop_interval=max(1.0, settings.sweep_every),
     )  # fmt: skip
     return app

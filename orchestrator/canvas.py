@@ -16,6 +16,7 @@ from celery import states as celery_states
 from celery.backends.base import BaseBackend
 from celery.canvas import Signature
 
+from orchestrator import protocol
 from orchestrator.plan import Fork, Leg, Plan, Segment
 
 LEG, COMPENSATE, SWEEP = "orchestrator.leg", "orchestrator.compensate", "orchestrator.sweep"
@@ -59,12 +60,13 @@ def compile(app: Celery, plan: Plan, version: str, start: str) -> Signature:  # 
 
 
 def compensation(app: Celery, version: str, step: str, queue: str) -> Signature:
-    return app.signature(COMPENSATE, kwargs={"version": version, "step": step}, queue=queue)
+    kwargs = {"version": version, "step": step}
+    return app.signature(COMPENSATE, kwargs=kwargs, queue=queue, headers=protocol.headers())
 
 
 def nudge(app: Celery) -> Signature:
     """The errback: the failing transition has been committed, so all it says is that there is something to do."""
-    return app.signature(COMPENSATE, immutable=True)
+    return app.signature(COMPENSATE, immutable=True, headers=protocol.headers())
 
 
 def _lay(app: Celery, version: str, segment: Segment, *, nested: bool) -> list[Signature]:
@@ -77,7 +79,8 @@ def _lay(app: Celery, version: str, segment: Segment, *, nested: bool) -> list[S
 
 
 def _leg(app: Celery, version: str, leg: Leg) -> Signature:
-    return app.signature(LEG, kwargs={"version": version, "start": leg.steps[0]}, queue=leg.queue)
+    kwargs = {"version": version, "start": leg.steps[0]}
+    return app.signature(LEG, kwargs=kwargs, queue=leg.queue, headers=protocol.headers())
 
 
 def _fork(app: Celery, version: str, fork: Fork, after: list[Signature], *, nested: bool) -> list[Signature]:

@@ -7,12 +7,14 @@ the mark away again (`due.REPUBLISH`). A message sent twice finds nothing to cla
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
+from typing import Any
 
 import psycopg
 from celery.canvas import Signature
@@ -30,6 +32,7 @@ WAVE = 50  # instances a message, at most
 MESSAGES = 32  # a round that fits into so many messages sends one for each instance
 PUT_OFF = 60.0  # seconds before a step that cannot be dispatched is tried again
 IDLE = 1.0  # seconds between two looks when nobody notifies; also how soon a broken connection is tried again
+ID = re.compile("[0-9a-f]{32}")
 TURNS = 0.05  # seconds between two looks at who waits for a lane, while there is always something else to publish
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,25 @@ def let_in(system: System) -> int:
     ready, let_go = turns.let_in(system)
     _send(system, ready)
     return len(ready) + let_go
+
+
+def say_again(system: System, wave: Any) -> int:
+    """For a message in words that this program does not read: what it may have been about is sent once more, in words
+    that it does. So an older program that meets a newer one's messages holds nothing up. Returns how many steps.
+
+    `wave`: what stands where a message has its instances. It may be anything: then the message counts as lost.
+    """
+    ids = [one for one in wave[:WAVE] if _is_id(one)] if isinstance(wave, list) else []
+    if not ids:
+        return 0
+    with system.database.transaction() as connection:
+        ready = due.promised(connection, ids)
+    _send(system, ready)
+    return len(ready)
+
+
+def _is_id(text: Any) -> bool:
+    return isinstance(text, str) and ID.fullmatch(text) is not None
 
 
 def _send(system: System, ready: list[Ready]) -> None:

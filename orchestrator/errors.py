@@ -22,6 +22,10 @@ class ServerError(OrchestratorError):
     """An embedded server or a process of the stack cannot be started."""
 
 
+class SchemaError(OrchestratorError):
+    """This program and the database's schema do not fit each other."""
+
+
 class NotFound(OrchestratorError):
     """There is nothing of that name here; check the id and the tenant."""
 

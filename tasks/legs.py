@@ -13,6 +13,7 @@ from orchestrator.dispatch import dispatch
 from orchestrator.errors import NotFound
 from orchestrator.sweep import sweep
 from orchestrator.system import System
+from tasks import unread
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,9 @@ class LegFailed(Exception):
 def register(app: Celery, system: System) -> None:
     """Give the worker's app its three tasks."""
 
-    @app.task(name=canvas.LEG, bind=True, shared=False, throws=(LegFailed,))  # type: ignore[untyped-decorator]
+    hint = unread.hint(system)
+
+    @app.task(name=canvas.LEG, base=hint, bind=True, shared=False, throws=(LegFailed,))  # type: ignore[untyped-decorator]
     def leg(self: Task, wave: Sequence[str], *, version: str, start: str) -> list[str]:
         covered = canvas.covered(self.request)
         try:
@@ -39,7 +42,7 @@ def register(app: Celery, system: System) -> None:
         return list(landed.survivors)
 
     # `bind=True` makes Celery send it as a message when it is an errback, instead of calling it in the failing thread.
-    @app.task(name=canvas.COMPENSATE, bind=True, shared=False)  # type: ignore[untyped-decorator]
+    @app.task(name=canvas.COMPENSATE, base=hint, bind=True, shared=False)  # type: ignore[untyped-decorator]
     def compensate(_: Task, wave: Sequence[str] = (), *, version: str = "", step: str = "") -> None:
         if wave:
             legs.undo(system, wave, version=version, step=step)
@@ -47,5 +50,5 @@ def register(app: Celery, system: System) -> None:
             dispatch(system)
 
     @app.task(name=canvas.SWEEP, shared=False)  # type: ignore[untyped-decorator]
-    def sweep_now() -> Any:
-        sweep(system)
+    def sweep_now(*_: Any, **__: Any) -> Any:
+        sweep(system)  # whatever the message says: there is nothing in it to misread

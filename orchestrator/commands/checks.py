@@ -21,8 +21,8 @@ from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE, Lane
 from orchestrator.lanes import registry
 from orchestrator.lanes.exchanges import LANDED_QUEUE
 from orchestrator.settings import Settings
-from orchestrator.store import definitions, health, tenancy
-from orchestrator.store.database import Database, revisions
+from orchestrator.store import definitions, health, programs, schema, tenancy
+from orchestrator.store.database import Database
 
 CLOCKS_APART = 5.0  # seconds; times are Postgres', so a difference confuses people, logs and tokens, not flights
 
@@ -90,6 +90,7 @@ def _database(settings: Settings, queues: Collection[str] | None) -> Findings:
     checks: list[tuple[str, Callable[[Connection], Findings]]] = [("database", _server), ("schema", _schema)]
     if queues is not None:
         checks += [
+            ("programs", _programs),
             ("tenants", _tenants),
             ("queues", lambda connection: _waiting(connection, settings, queues)),
             ("instances", _stuck),
@@ -131,11 +132,28 @@ def clocks(there: datetime, here: datetime) -> Finding:
 
 
 def _schema(connection: Connection) -> Findings:
-    present, newest = revisions(connection)
-    if present == newest:
-        yield ok("schema", f"revision {present} is the newest")
+    here, known = schema.read(connection), schema.program()
+    if why := schema.misfit(here, known):
+        yield bad("schema", why)
+    elif here.revision == known.knows:
+        yield ok("schema", f"revision {here.revision} is the newest")
     else:
-        yield bad("schema", f"revision {present or 'none'}, and not {newest}", "run `orchestrator db upgrade`")
+        there = "a newer program's" if str(here.revision) > known.knows else "not yet contracted"
+        yield ok("schema", f"revision {here.revision} is {there}, and fits this one, which knows {known.knows}")
+
+
+def _programs(connection: Connection) -> Findings:
+    """Which are at work beside this one. Several are well for as long as an upgrade takes."""
+    found = {one.name: one for one in programs.connected(connection)}
+    oldest = schema.read(connection).oldest_program or ""
+    for one in found.values():
+        if one.schema < oldest:
+            yield bad("programs", f"{one.name} is connected, and too old for the schema", "stop it, or replace it")
+    told = ", ".join(f"{one.name} ({one.connections} connections)" for one in found.values())
+    if len(found) > 1:
+        yield ok("programs", f"an upgrade is under way, or was left unfinished: {told}")
+    else:
+        yield ok("programs", told or "none is connected but this one")
 
 
 def _tenants(connection: Connection) -> Findings:

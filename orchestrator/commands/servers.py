@@ -17,6 +17,7 @@ from orchestrator.commands.connection import NO_BROKER, composed
 from orchestrator.errors import Problem, SettingsError
 from orchestrator.servers import running_stack
 from orchestrator.servers.ports import is_free
+from orchestrator.settings import Settings
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -54,6 +55,7 @@ def worker(concurrency: int | None, queues: str | None, after: Path | None) -> i
         _check_queues(queues)
     if after is not None:
         _wait_for(after)
+    _await_schema(settings.load())
     app: Celery = importlib.import_module("worker").app
     threads = concurrency or settings.load().worker_concurrency
     options = ["--pool", "threads", "--concurrency", str(threads), "--loglevel", "INFO", *SILENT]
@@ -82,6 +84,18 @@ def _wait_for(file: Path) -> None:
         time.sleep(LOOK_EVERY)
 
 
+def _await_schema(given: Settings) -> None:
+    """What is rolled out beside the upgrade comes before it is done, as likely as not."""
+    from contextlib import closing
+
+    from orchestrator.store import schema
+    from orchestrator.store.database import Database
+
+    if given.database_url is not None:  # else whoever composes says what is missing
+        with closing(Database(given.database_url, pool_size=1)) as database:
+            schema.await_fit(database.engine.connect, say=click.echo)
+
+
 @click.command()
 def beat() -> int:
     """Run the clock that sends sweep messages. Workers sweep on a timer of their own as well."""
@@ -97,6 +111,7 @@ def web(passing: bool) -> None:
     from orchestrator.api import serve
 
     given = settings.load()
+    _await_schema(given)
     folder = Path(given.data_dir)
     # That of a `run` goes away with it: nobody else shall count on it. One on other servers is not this directory's.
     lasting = not passing and running_stack.has(folder, database_url=given.database_url, broker_url=given.broker_url)

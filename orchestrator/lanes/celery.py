@@ -19,6 +19,7 @@ from celery.canvas import Signature
 from kombu import Exchange, Producer, Queue
 from kombu.exceptions import EncodeError
 
+from orchestrator import protocol
 from orchestrator.lane import Call, Lane, Reply
 from orchestrator.lanes import body, wire
 from orchestrator.lanes.exchanges import ANSWERS, FAILED, LANDED, LANDED_QUEUE
@@ -103,8 +104,9 @@ def _arguments(call: Call) -> dict[str, Any]:
 def _answer(app: Celery, task: str, call: Call) -> Signature:
     told = {"trace": call.trace, "step": call.step, "token": token_of(call.callback_url)}
     return app.signature(
-        task, kwargs=told, exchange=ANSWERS.name, routing_key=LANDED_QUEUE, serializer="json", ignore_result=True
-    )
+        task, kwargs=told, exchange=ANSWERS.name, routing_key=LANDED_QUEUE, serializer="json", ignore_result=True,
+        headers=protocol.headers(),
+    )  # fmt: skip
 
 
 def token_of(callback_url: str | None) -> str | None:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import copy
-import importlib.resources
+import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
-from orchestrator.store import tenancy
-
-if TYPE_CHECKING:
-    from alembic.config import Config
+from orchestrator.errors import SchemaError
+from orchestrator.store import programs, schema, tenancy
 
 IDLE = 1.0  # seconds
 # A server that is gone without a word is noticed in half a minute, also by who only listens.
@@ -29,6 +28,11 @@ ALIVE: dict[str, Any] = {"connect_timeout": 5, "keepalives_idle": 10, "keepalive
 AWAY = (OperationalError, InterfaceError, PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError)
 CUT_OFF = frozenset({"25P03", "25P04", "25006"})  # idle, or at it, for too long; a standby that takes no writes (yet)
 MIGRATION_LOCK = 7_305_115  # any constant: one replica migrates, the others wait for it
+MIGRATION_LOOK, MIGRATION_PAUSE = 0.2, 1.0  # seconds between two looks whose turn it is, and between two tries
+MIGRATION_PATIENCE = 120.0  # seconds for all tries
+HELD = frozenset({"55P03", "40P01"})  # a lock was not to be had in time; a deadlock
+
+log = logging.getLogger(__name__)
 
 
 class Unbound(RuntimeError):
@@ -42,7 +46,7 @@ class Database:
         self.url = url
         self.engine: Engine = create_engine(
             sqlalchemy_url(url), pool_size=pool_size, max_overflow=pool_size, pool_timeout=30,
-            connect_args={**ALIVE, "application_name": "orchestrator"},
+            connect_args={**ALIVE, "application_name": programs.own_name()},
         )  # fmt: skip
         event.listen(self.engine, "checkout", _ask_the_idle)
         event.listen(self.engine, "checkin", _note_use)
@@ -80,7 +84,8 @@ class Database:
 
     def listen(self, channel: str) -> psycopg.Connection[tuple[object, ...]]:
         """A connection of its own that listens; the caller closes it."""
-        connection = psycopg.connect(plain_url(self.url), autocommit=True, **ALIVE)
+        name = programs.own_name()
+        connection = psycopg.connect(plain_url(self.url), autocommit=True, application_name=name, **ALIVE)
         try:
             connection.execute(f"LISTEN {channel}")  # a constant of ours, never input
         except psycopg.Error:
@@ -127,34 +132,42 @@ def plain_url(url: str) -> str:
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-def upgrade(url: str) -> None:
-    """Bring the database to the newest schema; several replicas may do so at once."""
-    from alembic import command  # 0.2 s that no other process has to spend
+def upgrade(url: str, *, versions: Path = schema.VERSIONS, patience: float = MIGRATION_PATIENCE) -> None:
+    """Bring the database to the newest schema that this program knows; several replicas may do so at once, and others
+    may work on it. Raises SchemaError where it serves newer programs only, and what Postgres says when it goes wrong."""
+    engine = create_engine(sqlalchemy_url(url), connect_args=ALIVE, poolclass=NullPool)
+    until = time.monotonic() + patience
+    with closing(engine.connect().execution_options(isolation_level="AUTOCOMMIT")) as guard:
+        _take_turn(guard)
+        while not _migrated(engine, versions, is_last=time.monotonic() > until):
+            time.sleep(MIGRATION_PAUSE)
 
-    engine = create_engine(sqlalchemy_url(url))
+
+def _take_turn(guard: Connection) -> None:
+    """Asked for again and again: an index that is made beside the traffic would wait for a statement that waits for us."""
+    while not guard.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK}).scalar_one():
+        time.sleep(MIGRATION_LOOK)
+
+
+def _migrated(engine: Engine, versions: Path, *, is_last: bool) -> bool:
+    """One try. False when somebody held what a migration needs for longer than the traffic should wait behind it."""
     try:
-        with engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
-            command.upgrade(_alembic(connection), "head")
-    finally:
-        engine.dispose()
+        with closing(engine.connect()) as connection:
+            _spare_the_older(connection, versions)
+            schema.migrate(connection, versions)
+            return True
+    except DBAPIError as error:
+        if is_last or getattr(error.orig, "sqlstate", None) not in HELD:
+            raise
+        log.warning("a migration waits for its turn at a table: %s", error.orig)
+        return False
 
 
-def revisions(connection: Connection) -> tuple[str | None, str | None]:
-    """The schema's revision (none: no tables of ours), and the newest that this program knows."""
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-
-    present = MigrationContext.configure(connection).get_current_revision()
-    return present, ScriptDirectory.from_config(_alembic(connection)).get_current_head()
-
-
-def _alembic(connection: Connection) -> Config:
-    from alembic.config import Config
-
-    config = Config()
-    folder = importlib.resources.files("orchestrator.store") / "migrations"
-    config.set_main_option("script_location", str(folder).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    return config
+def _spare_the_older(connection: Connection, versions: Path) -> None:
+    """Nothing is taken from under a program that uses it still. Raises SchemaError."""
+    since = schema.taken_since(schema.read(connection), versions)
+    left = [one.name for one in programs.connected(connection) if since is not None and one.schema < since]
+    connection.rollback()
+    if left:
+        raise SchemaError(f"the next migration takes away what programs use that know none newer than {since}, and such are "
+                          f"connected ({', '.join(left)}): roll out the new program first, then upgrade again")  # fmt: skip

@@ -157,6 +157,17 @@ WHERE instance_id = CAST(:id AS uuid) AND step = :step AND phase = :phase AND st
   AND attempt = :attempt AND worker = :worker AND lease_until > (SELECT clock_now())
 """)
 
+# Whatever of some instances a message is promised for: it is promised anew, to whoever says it again. (primary key)
+AGAIN = text("""
+WITH free AS MATERIALIZED (
+  SELECT instance_id, step, phase FROM step
+  WHERE instance_id = ANY(CAST(:ids AS uuid[])) AND state IN ('READY', 'RETRYING') AND published_at IS NOT NULL
+  FOR NO KEY UPDATE SKIP LOCKED)
+UPDATE step s SET published_at = (SELECT clock_now()) FROM free
+WHERE s.instance_id = free.instance_id AND s.step = free.step AND s.phase = free.phase
+RETURNING s.instance_id, s.tenant, s.version_id, s.step, s.phase, s.queue, s.service, s.alone, s.escalated
+""")
+
 Key = tuple[str, str, Phase]  # instance id, step, phase
 
 
@@ -175,6 +186,11 @@ def ready_of(row: Any) -> Ready:
 def unpublish(connection: Connection, rows: Sequence[Key]) -> None:
     """No message carries these steps after all."""
     connection.execute(UNPUBLISH, {"rows": _told(rows)})
+
+
+def promised(connection: Connection, instances: Sequence[str]) -> list[Ready]:
+    """The steps of instances that messages are under way for; the caller publishes them once more after its commit."""
+    return [ready_of(row) for row in connection.execute(AGAIN, {"ids": list(instances)})]
 
 
 def cannot_publish(connection: Connection, rows: Sequence[Key], *, error: str, seconds: float) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from orchestrator.states import Phase
+from orchestrator.store.statements import ENTRY_COLUMNS, ROW_COLUMNS, WRITE_ONLY
 
 SUMMARY = (
     "id, workflow_id, version_id, version, status, reason, business_key, started_at, ended_at, suspended_at,"
@@ -26,14 +27,18 @@ GLANCE = text(
 BY_KEY = text(
     "SELECT id, status, request_digest FROM instance WHERE tenant = :tenant AND idempotency_key = :idempotency_key"
 )
+# Columns are named wherever a result has them: a `*` is another result once a migration has added one, and Postgres
+# refuses it to every connection that has prepared the statement before.
+STEP = ", ".join(f'"{name}"' for name in ("instance_id", "tenant", "version_id", *ROW_COLUMNS, *sorted(WRITE_ONLY)))
+ENTRY = ", ".join(f'h."{name}"' for name in ENTRY_COLUMNS)
 # What is settled comes last, so that what a limit leaves out is what nobody has to look at.
-STEPS = text("""
-SELECT * FROM step WHERE instance_id = CAST(:id AS uuid) AND phase = :phase
+STEPS = text(f"""
+SELECT {STEP} FROM step WHERE instance_id = CAST(:id AS uuid) AND phase = :phase
 ORDER BY state IN ('SUCCEEDED', 'SKIPPED'), "order", length(step), step LIMIT :limit
 """)
 STEP_COUNT = text("SELECT count(*) FROM step WHERE instance_id = CAST(:id AS uuid) AND phase = :phase")
-HISTORY = text("""
-SELECT h.*, i.workflow_id FROM history h JOIN instance i ON i.id = h.instance_id
+HISTORY = text(f"""
+SELECT {ENTRY}, i.workflow_id FROM history h JOIN instance i ON i.id = h.instance_id
 WHERE h.instance_id = CAST(:id AS uuid) AND h.tenant = :tenant ORDER BY h.seq LIMIT :limit
 """)
 NEWEST = text(HISTORY.text.replace("ORDER BY h.seq", "ORDER BY h.seq DESC"))
@@ -46,7 +51,7 @@ RECURSIVE family AS (
 """
 FAMILY_HISTORY = text(f"""
 WITH {FAMILY}
-SELECT h.*, f.workflow_id FROM family f CROSS JOIN LATERAL (
+SELECT {ENTRY}, f.workflow_id FROM family f CROSS JOIN LATERAL (
   SELECT * FROM history WHERE instance_id = f.id AND tenant = :tenant
     AND (time, instance_id, seq) > (CAST(:time AS timestamptz), CAST(:instance AS uuid), :seq)
   ORDER BY time, seq LIMIT :limit) h
@@ -55,7 +60,7 @@ ORDER BY h.time, h.instance_id, h.seq LIMIT :limit
 # For who follows as it happens: by each one's own numbers, for a moment may be committed after a later one was read.
 FAMILY_NEWS = text(f"""
 WITH {FAMILY}
-SELECT h.*, f.workflow_id FROM family f
+SELECT {ENTRY}, f.workflow_id FROM family f
 LEFT JOIN json_to_recordset(CAST(:seen AS json)) AS known(id uuid, seq int) ON known.id = f.id
 CROSS JOIN LATERAL (
   SELECT * FROM history WHERE instance_id = f.id AND tenant = :tenant AND seq > coalesce(known.seq, 0)

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from orchestrator import cli
+from orchestrator import cli, protocol
 from orchestrator.lane import DEFAULT_QUEUE
+from orchestrator.store import programs, schema
 from tests import servers
 from tests.clock import Clock
 
@@ -119,7 +120,35 @@ def test_tables_that_are_old_or_missing_are_told_once(
         answer = ask("doctor")
     assert answer.code == 1
     (line,) = [line for line in bad(answer) if "consumers" not in line]
-    assert re.fullmatch(r"schema: revision none, and not \d{4}: run `orchestrator db upgrade`", line)
+    assert re.fullmatch(r"schema: the database's schema is empty, and this program needs \d{4}: run .*", line)
+
+
+def test_a_newer_programs_tables_are_well_where_they_serve_this_one_too(ask: Ask, database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9998'")
+    (line,) = of(ask("doctor"), "schema")
+    assert line.startswith("ok       schema: revision 9998 is a newer program's, and fits this one")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("INSERT INTO installation VALUES ('oldest_program', '9998')")
+    assert [line for line in bad(ask("doctor")) if line.startswith("schema")] == [(
+        f"schema: the database's schema (9998) serves programs that know 9998 or newer, and this one knows {schema.program().knows}: "
+        "use a newer program, or restore the backup"
+    )]  # fmt: skip
+
+
+def test_programs_at_work_are_told_and_one_that_is_too_old_for_the_schema_is_bad(ask: Ask, database_url: str) -> None:
+    ours = programs.own_name()
+    assert of(ask("doctor"), "programs") == ["ok       programs: none is connected but this one"]
+    older = f"orchestrator 0.0.9 schema 0003 protocol {protocol.WRITES}"
+    with psycopg.connect(database_url, application_name=ours), psycopg.connect(database_url, application_name=older):
+        (line,) = of(ask("doctor"), "programs")
+        assert line.startswith("ok       programs: an upgrade is under way, or was left unfinished")
+        assert f"{older} (1 connections), {ours} (1 connections)" in line
+        with psycopg.connect(database_url) as connection:
+            connection.execute("INSERT INTO installation VALUES ('oldest_program', '0004')")
+        assert f"programs: {older} is connected, and too old for the schema: stop it, or replace it" in bad(
+            ask("doctor")
+        )
 
 
 def test_servers_that_do_not_answer_are_each_named_by_their_setting(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu import Connection
 
-from orchestrator import approvals, calls, canvas, control, states
+from orchestrator import approvals, calls, canvas, control, protocol, states
 from orchestrator.approvals import Answer
 from orchestrator.calls import Result
 from orchestrator.definition import BranchesStep, ServiceStep, Step
@@ -103,6 +103,7 @@ class Sky:
         message = self.connection.default_channel.basic_get(queue, no_ack=True)
         if message is None:
             return False
+        assert message.headers[protocol.HEADER] == protocol.WRITES, "whatever Celery made of the canvas"
         args, kwargs, embedded = message.decode()
         request = {**message.headers, **embedded, "args": args, "kwargs": kwargs, "delivery_info": {}, "hostname": "w1"}
         self._tracers[message.headers["task"]](message.headers["id"], args, kwargs, request)

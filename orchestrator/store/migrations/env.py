@@ -2,6 +2,9 @@
 
 from alembic import context
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=None)
+# A transaction a migration: what one has locked is free again before the next one waits for its own.
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=None, transaction_per_migration=True
+)
 with context.begin_transaction():
     context.run_migrations()

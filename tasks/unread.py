@@ -1,0 +1,65 @@
+"""What a task does with a message of a protocol that this program does not read: a newer program's, as a rule, while
+old and new workers share the queues."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Reject
+
+from orchestrator import canvas, protocol
+from orchestrator.dispatch import say_again
+from orchestrator.lanes.exchanges import ANSWERS, LANDED_QUEUE
+from orchestrator.system import System
+
+PAUSE = 1.0  # seconds before an answer goes to the end of the queue again
+
+log = logging.getLogger(__name__)
+
+
+def hint(system: System) -> type[Task]:
+    """For messages that only say where to look: what they are about is said again in this program's words."""
+
+    class Hint(Task):  # type: ignore[misc]  # Celery ships no types
+        abstract = True
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            number = protocol.of(self.request)
+            if protocol.is_read(number):
+                return self.run(*args, **kwargs)
+            canvas.steer(self, ())
+            steps = say_again(system, args[0] if args else None)
+            log.warning("a message of protocol %.20r, which this program does not read: %d said again", number, steps)
+            return []
+
+    return Hint
+
+
+def answer(system: System) -> type[Task]:
+    """For messages that hold what is known nowhere else: they go round until somebody comes by who reads them."""
+
+    class Answer(Task):  # type: ignore[misc]  # Celery ships no types
+        abstract = True
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            number = protocol.of(self.request)
+            if protocol.is_read(number):
+                return self.run(*args, **kwargs)
+            log.warning("an answer of protocol %.20r, which this program does not read, goes on", number)
+            if system.stopping.wait(PAUSE):
+                raise Reject(requeue=True)
+            return self._pass_on(args, kwargs, number)
+
+        def _pass_on(self, args: Any, kwargs: Any, number: Any) -> None:
+            """A copy, confirmed before the message is acknowledged: brokers give up one that is returned too often."""
+            try:
+                self.app.send_task(
+                    self.name, args, kwargs, exchange=ANSWERS.name, routing_key=LANDED_QUEUE, serializer="json",
+                    ignore_result=True, retry=False, add_to_parent=False, headers={protocol.HEADER: number},
+                )  # fmt: skip
+            except Exception as error:
+                raise Reject(requeue=True) from error
+
+    return Answer
