@@ -31,21 +31,21 @@ ACTIONS = (
 )  # fmt: skip
 LEAVES = (*["service"] * 12, "workflow", "wait", "end", "fail")
 BLOCKS = ("branches", "branches", "branches", "switch", "forEach", "repeat")
-DEPTHS = (0, 1, 1, 1, 1, 2)
+DEPTHS = (1, 0, 1, 1, 1, 2)
 TIMEOUT, PAUSE = 50.0, 100.0  # seconds
 
 
 def plan(choices: Choices) -> Plan:
     depth = choices.among(DEPTHS)
     definition = Definition(
-        id="flight", steps=_sequence(choices, "", depth), deadline=choices.among((None, None, 500.0)),
+        id="flight", steps=_sequence(choices, "", depth), deadline=choices.among((None, None, None, None, 80.0)),
         compensate_on=choices.among(("completed", "completed", "attempted")),
     )  # fmt: skip
     return Plan(definition, LANES)
 
 
 def _sequence(choices: Choices, prefix: str, depth: int) -> tuple[Step, ...]:
-    length = choices.among((2, 1, 3)) if not prefix else choices.among((1, 2))
+    length = choices.among((2, 3, 1)) if not prefix else choices.among((1, 2))
     return tuple(_step(choices, f"{prefix}{'abc'[at]}", depth) for at in range(length))
 
 
@@ -69,7 +69,7 @@ def _leaf(choices: Choices, name: str) -> Step:
 
 def _service(choices: Choices, name: str) -> ServiceStep:
     call, undo = choices.among(KINDS), choices.among(UNDOS)
-    pause = choices.one_in(4)
+    pause = choices.one_in(3)
     action = choices.among(ACTIONS) if choices.below(2) else FAIL
     timeout = TIMEOUT if action is not FAIL or choices.one_in(4) else None
     return ServiceStep(

@@ -34,7 +34,7 @@ def mirrored(world: World) -> None:
     last: dict[str, Effect] = {}
     asked: dict[str, bool] = {}  # whether it was tried since it was last undone
     for one in world.service.ledger:
-        if one.kind == "request":
+        if one.kind == "attempt":
             asked[one.step] = asked.get(one.step, False) or one.phase == "do"
             continue
         if one.phase == "undo":
@@ -95,12 +95,15 @@ def kept(world: World, settled: frozenset[tuple[str, int]]) -> None:
     """`settled`: what people or deadlines have decided; the ledger need not know of it."""
     if world.header.status != states.COMPLETED:
         return
-    last = {one.step: one for one in world.service.ledger if one.kind == "effect"}
+    standing: dict[str, set[str]] = {}
+    for one in world.service.ledger:
+        if one.kind != "attempt":
+            keys = standing.setdefault(one.step, set())
+            keys.clear() if one.phase == "undo" else keys.add(one.key)
     for row in world.rows.values():
         if row.phase == "do" and row.state == states.SUCCEEDED and _is_kept(world, row, settled):
             key = idempotency_key(world.header.id, row.step, row.generation, "do")
-            assert row.step in last, f"KEPT: {row.step} was never done"
-            assert last[row.step].key == key, f"KEPT: {row.step} does not stand as {key}: {last[row.step]}"
+            assert key in standing.get(row.step, ()), f"KEPT: {key} is shown as done, and is not"
 
 
 def _is_kept(world: World, row: Row, settled: frozenset[tuple[str, int]]) -> bool:

@@ -26,12 +26,20 @@ MOVES = 40  # at most
 ROUNDS = 120  # without faults, until all is over or waits for a person
 HELPS = 40  # of a person, until all is over
 
-TABLE = (
-    *["step"] * 14, *["deliver"] * 8, *["publish"] * 6, *["time"] * 4, *["sweep"] * 3, *["answer"] * 2, *["child"] * 2,
-    "deliver_twice", "kill", "kill", "lose", "wipe", "publish_lost", "republish", "extend", "answer_again", "answer_lost",
-    "clerk", "tell", "tell_lost", "abandon", "cancel", "suspend", "resume", "retry", "resolve", "attest", "nonsense", "land",
+# What may happen next, as often as it is named: always, or only while there is something for it to happen to.
+ALWAYS = (
+    *["publish"] * 4, *["time"] * 5, *["sweep"] * 4, "publish_lost", "republish", "cancel", "suspend", "retry", "nonsense",
 )  # fmt: skip
-PAUSES = (0.4, 3.0, 12.0, 16.0, 31.0, 61.0, 101.0)
+SUSPENDED = ("resume",) * 6
+WITH_BROKER = (*["deliver"] * 12, "deliver_twice", "deliver_twice", "lose", "wipe")
+WITH_WORKERS = (*["step"] * 16, "kill", "kill", "extend")
+WITH_FLYING = ("land",) * 4
+WITH_ACCEPTED = (*["answer"] * 6, "answer_lost", "answer_uncertain")
+WITH_ANSWERS = ("answer_again",)
+WITH_CHILDREN = (*["child"] * 4, "tell", "tell", "tell_lost", "abandon")
+WITH_WAITS = ("clerk", "clerk")
+WITH_DOUBTS = ("resolve", "resolve", "attest")
+PAUSES = (0.4, 2.5, 6.0, 12.0, 16.0, 26.0, 51.0, 101.0)
 
 
 @dataclass
@@ -78,10 +86,26 @@ class Schedule:
     def fly(self) -> None:
         self.world.transition(flow.begin, "start")
         for _ in range(5 + self.world.choices.below(MOVES - 4)):
-            self.move(self.world.choices.among(TABLE))
+            self.move(self.world.choices.among(self._possible()))
         self.come_home()
+        while self.world.header.status in (states.FAILED, states.COMPENSATED) and self.world.choices.one_in(3):
+            people.retry(self.world)  # another life, which may fall as well
+            self.come_home()
         self.laws.compare(self.world)
         self._inspect()
+
+    def _possible(self) -> tuple[str, ...]:
+        world = self.world
+        found = WITH_WORKERS if self.workers else ()
+        found += WITH_BROKER if world.broker else ()
+        found += ALWAYS
+        found += SUSPENDED if world.header.suspended_at else ()
+        found += WITH_FLYING if world.service.flying else ()
+        found += WITH_ACCEPTED if world.service.accepted else ()
+        found += WITH_ANSWERS if world.answers else ()
+        found += WITH_CHILDREN if world.children.found else ()
+        found += WITH_WAITS if world.header.status == states.WAITING else ()
+        return found + (WITH_DOUBTS if world.header.status == states.STUCK else ())
 
     def move(self, name: str) -> None:
         if self.trace is not None:
@@ -178,6 +202,8 @@ class Schedule:
 
     def _nonsense(self) -> None:
         """A message that says what nobody has said."""
+        if not self.world.choices.one_in(4):
+            return
         names = self.world.plan.ids
         step = names[self.world.choices.below(len(names))]
         self.world.broker.append(Sent(start=step, queue="legs"))
@@ -190,11 +216,12 @@ class Schedule:
         people.service_answers(self.world, self.world.choices.below(8), decision)  # type: ignore[arg-type]
 
     def _answer_lost(self) -> None:
-        if self.world.service.accepted:
-            self._did("callback lost")
-            uncertain = self.world.choices.one_in(3)
-            people.service_answers(self.world, self.world.choices.below(8), "rejected" if uncertain else "approved",
-                                   is_lost=not uncertain, uncertain=uncertain)  # fmt: skip
+        self._did("callback lost")
+        people.service_answers(self.world, self.world.choices.below(8), "approved", is_lost=True)
+
+    def _answer_uncertain(self) -> None:
+        self._did("callback that does not say whether it was done")
+        people.service_answers(self.world, self.world.choices.below(8), "rejected", uncertain=True)
 
     def _answer_again(self) -> None:
         if self.world.answers:
@@ -221,11 +248,12 @@ class Schedule:
         self.world.children.abandon(self.world)
 
     def _cancel(self) -> None:
-        if self.world.choices.below(2):
+        if self.world.choices.one_in(5):
             people.order(self.world, operators.cancel)
 
     def _suspend(self) -> None:
-        people.order(self.world, operators.suspend)
+        if self.world.choices.one_in(2):
+            people.order(self.world, operators.suspend)
 
     def _resume(self) -> None:
         people.order(self.world, operators.resume)
@@ -270,11 +298,14 @@ class Schedule:
         status = self.world.header.status
         if states.is_terminal(status) or status in (states.STUCK, states.SUSPENDED):
             return True
-        return status == states.WAITING and any(self._is_for_a_person(row.step) for row in self.world.in_state(states.WAITING))
+        if self.world.in_state(*states.CLAIMABLE) or any(row.is_leased for row in self.world.rows.values()):
+            return False
+        waits = self.world.in_state(states.WAITING)
+        return bool(waits) and all(row.due_at is None and self._is_for_somebody(row.step) for row in waits)
 
-    def _is_for_a_person(self, step: str) -> bool:
-        found = self.world.plan.place(step).step
-        return isinstance(found, ServiceStep)
+    def _is_for_somebody(self, step: str) -> bool:
+        """A service that was to answer later, or a person who was to decide."""
+        return isinstance(self.world.plan.place(step).step, ServiceStep)
 
     def _round(self) -> None:
         world = self.world

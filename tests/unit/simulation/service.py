@@ -26,12 +26,12 @@ REJECTED = Reply(outcome="rejected", error="no")
 
 @dataclass(frozen=True)
 class Effect:
-    """One line of the ledger: a step was done or undone, for a key; or (`is_request`) it was asked for."""
+    """One line of the ledger: a step was done or undone, for a key; or it was tried."""
 
     step: str
     phase: Phase
     key: str
-    kind: Literal["effect", "request", "by hand"]
+    kind: Literal["effect", "attempt", "by hand"]
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Service:
     # -- questions
 
     def has_done(self, key: str) -> bool:
-        return any(one.key == key and one.kind != "request" for one in self.ledger)
+        return any(one.key == key and one.kind != "attempt" for one in self.ledger)
 
     def ask(self, key: str) -> Reply:
         """`query` lanes: the first answer, and `not_sent` for a key that never arrived."""
@@ -65,7 +65,6 @@ class Service:
     # -- requests
 
     def receive(self, attempt: Attempt, lane: Lane, *, pause: bool, limit: datetime) -> Request:
-        self.ledger.append(Effect(attempt.step, attempt.phase, attempt.key, "request"))
         request = Request(attempt, lane, pause, limit)
         self.flying.append(request)
         return request

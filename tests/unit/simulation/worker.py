@@ -37,7 +37,7 @@ from orchestrator.system import System
 from tests.unit.flying import EPOCH, LANES
 from tests.unit.simulation import canvas
 from tests.unit.simulation.definitions import PAUSE
-from tests.unit.simulation.service import FATES, Request
+from tests.unit.simulation.service import FATES, Effect, Request
 from tests.unit.simulation.world import LEASE, LOSSES, Message, Undo, World
 
 T = TypeVar("T")
@@ -143,6 +143,7 @@ class Worker:
         survives = became.survives
         while became.claimed is not None:
             self.attempt = became.claimed
+            self.world.service.ledger.append(Effect(self.attempt.step, self.attempt.phase, self.attempt.key, "attempt"))
             yield "claimed"
             result = yield from self._perform(became.claimed, became.since)
             yield "performed"
@@ -213,7 +214,7 @@ class Worker:
     def _fate(self, request: Request) -> Any:
         if self.world.is_fair:
             return "done"
-        return self.world.choices.among(("done", "done", *FATES))
+        return self.world.choices.among(("done", *FATES))
 
     def _truth(self, attempt: Attempt) -> bool:
         """A condition says the same at every attempt."""
