@@ -43,7 +43,8 @@ class Broken(Exception):  # noqa: N818
     """A schedule that violates a law."""
 
     numbers: list[int]
-    error: BaseException
+    error: Exception
+    number: int  # of schedules until it
 
     def __str__(self) -> str:
         return f"{type(self.error).__name__}: {self.error}\nnumbers: {self.numbers}"
@@ -73,7 +74,7 @@ def explore(seed: int | str, schedules: int, *, seconds: float = 1e9) -> Reached
             try:
                 schedule.fly()
             except Exception as error:
-                raise Broken([*drawn.taken, *choices.taken], error) from error
+                raise Broken([*drawn.taken, *choices.taken], error, number + 1) from error
             reached.add(schedule)
     reached.seconds = time.process_time() - began
     return reached

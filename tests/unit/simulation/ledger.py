@@ -4,6 +4,7 @@
 - **Mirrored**: at the end of an instance that was undone, whatever was done and can be undone is undone, after it was done;
   and it is undone once, unless it was tried again in between.
 - **In order**: of two steps, one of which the definition places before the other, the later is undone first.
+- **Patient**: a step gives up only when it was sent as often as its `retry` says: what was handed back or lost uses up none.
 - **Kept**: in an instance that completed, a step that is shown as done was done, and stands.
 """
 
@@ -13,12 +14,12 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from orchestrator import states
+from orchestrator import attempts, states
 from orchestrator.attempts import idempotency_key
 from orchestrator.definition import ServiceStep, WorkflowStep
 from orchestrator.iterations import numbers_of
 from orchestrator.plan import Plan
-from orchestrator.rows import Row
+from orchestrator.rows import Entry, Row
 from tests.unit.simulation.service import Effect
 
 if TYPE_CHECKING:
@@ -89,6 +90,18 @@ def _is_sibling_before(plan: Plan, one: str, other: str) -> bool:
             return True
         after = plan.after(after)
     return False
+
+
+def patient(world: World, entry: Entry) -> None:
+    """A step gives up only when it was sent as often as its `retry` says."""
+    if entry.step is None or entry.phase is None or entry.verb != "fail" or entry.reason not in ("exhausted", "uncertain"):
+        return
+    if entry.service is None:
+        return  # a loop whose rounds are used up
+    key = idempotency_key(world.header.id, entry.step, entry.generation or 1, entry.phase)
+    wanted = 1 + attempts.retry_of(world.plan.place(entry.step).step, entry.phase).max
+    if key not in world.service.hopeless:
+        assert world.service.sent[key] >= wanted, f"PATIENT: {key} gives up before it was sent {wanted} times"
 
 
 def kept(world: World, settled: frozenset[tuple[str, int]]) -> None:

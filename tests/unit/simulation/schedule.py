@@ -71,6 +71,8 @@ class Schedule:
             self.since = len(world.service.ledger)
         self.laws.read(world, before, entries, origin)
         self.laws.check_rows(world)
+        for entry in entries:
+            ledger.patient(world, entry)
         if states.is_terminal(world.header.status):
             self._inspect()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -52,6 +53,8 @@ class Service:
     since: dict[str, datetime] = field(default_factory=dict)
     accepted: dict[str, Attempt] = field(default_factory=dict)  # an answer or a decision is still to come
     flying: list[Request] = field(default_factory=list)
+    sent: Counter[str] = field(default_factory=Counter)  # requests, by key
+    hopeless: set[str] = field(default_factory=set)  # keys with an answer that repeating cannot mend
 
     # -- questions
 
@@ -65,6 +68,7 @@ class Service:
     # -- requests
 
     def receive(self, attempt: Attempt, lane: Lane, *, pause: bool, limit: datetime) -> Request:
+        self.sent[attempt.key] += 1
         request = Request(attempt, lane, pause, limit)
         self.flying.append(request)
         return request
@@ -76,6 +80,8 @@ class Service:
         self.flying.remove(request)
         key, lane = request.attempt.key, request.lane
         self._forget(key, lane, now)
+        if fate in ("garbled", "hopeless"):
+            self.hopeless.add(key)
         if fate in UNSEEN:
             request.reply = UNSEEN[fate]
             return

@@ -83,6 +83,7 @@ class _Caller:
 
     def ask(self, lane: Lane, call: Call) -> Reply:
         if not self._world.is_fair and self._world.choices.one_in(8):
+            self._world.service.sent[call.key] += 1
             return Reply(outcome="uncertain", error="it cannot be asked")
         return self._world.service.ask(call.key)
 
