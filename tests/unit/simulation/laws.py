@@ -136,6 +136,9 @@ class Laws:
         elif entry.verb == "fall":
             assert not self.is_falling, "an instance falls once a life"
             self.is_falling = True
+        elif entry.verb == "complete" and not self.is_ending:
+            last = self.plan.definition.steps[-1].id
+            assert self.join.is_over(last), f"JOIN LAW: it completes before {last} has ended"
         else:
             assert entry.verb in ("start", "suspend", "proceed", "drop") or entry.status in states.TERMINAL
 

@@ -32,7 +32,7 @@ ALWAYS = (
 )  # fmt: skip
 SUSPENDED = ("resume",) * 6
 WITH_BROKER = (*["deliver"] * 12, "deliver_twice", "deliver_twice", "lose", "wipe")
-WITH_WORKERS = (*["step"] * 16, "kill", "kill", "extend")
+WITH_WORKERS = (*["step"] * 16, "kill", "kill", "kill", "extend")
 WITH_FLYING = ("land",) * 4
 WITH_ACCEPTED = (*["answer"] * 6, "answer_lost", "answer_uncertain")
 WITH_ANSWERS = ("answer_again",)

@@ -34,9 +34,9 @@ from orchestrator.plan import Leg
 from orchestrator.states import Phase
 from orchestrator.store import due
 from orchestrator.system import System
-from tests.unit.flying import EPOCH, LANES
+from tests.unit.flying import EPOCH
 from tests.unit.simulation import canvas
-from tests.unit.simulation.definitions import PAUSE
+from tests.unit.simulation.definitions import LANES, PAUSE
 from tests.unit.simulation.service import FATES, Effect, Request
 from tests.unit.simulation.world import LEASE, LOSSES, Message, Undo, World
 
@@ -149,11 +149,21 @@ class Worker:
             result = yield from self._perform(became.claimed, became.since)
             yield "performed"
             attempt = became.claimed
-            became = yield from self._commit(lambda one: self.flight._conclude(one, attempt, result))  # noqa: B023
+            became = yield from self._commit(lambda one: self._conclude(one, attempt, result))  # noqa: B023
             survives |= became.survives
         yield "recorded"
         if survives and not isinstance(self.message, Undo):
             self.world.broker += canvas.following(self.message)
+
+    def _conclude(self, instance: Instance, attempt: Attempt, result: Result) -> legs._Became:
+        """The real one, and the promise that it keeps: a stale attempt writes nothing."""
+        before = instance.row(attempt.step, attempt.phase)
+        became = self.flight._conclude(instance, attempt, result)
+        is_stale = before is not None and before.attempt != attempt.attempt
+        assert not (is_stale and instance.row(attempt.step, attempt.phase) is not before), (
+            f"STALE: attempt {attempt.attempt} of {attempt.step} writes, which has been taken over"
+        )
+        return became
 
     def _seconds(self) -> float:
         return (self.world.now - EPOCH).total_seconds()
@@ -188,6 +198,9 @@ class Worker:
             return calls.Waits()
         if self._is_inexpressible(attempt):
             return calls.Inexpressible(error="no such member")
+        if not world.is_fair and world.choices.one_in(16):
+            world.faults["the lease could not be looked up"] += 1
+            return calls.Lost()
         CLOCK.world = world
         ready = calls._prepare_call(self.system, step, Held(attempt=attempt, context=CONTEXT, since=since))
         if not isinstance(ready, Prepared):
@@ -201,7 +214,7 @@ class Worker:
         limit = held or attempt.limit_until
         assert limit is not None
         request = self.world.service.receive(attempt, ready.lane, pause=ready.call.pause, limit=limit)
-        if self.world.choices.below(2) == 0:
+        if self.world.choices.below(3) == 0:
             self._deal(request)
         yield "sent"
         self._deal(request)

@@ -27,7 +27,7 @@ from tests.unit.simulation.swift import replace
 T = TypeVar("T")
 Key = tuple[str, Phase]
 
-LEASE, GRACE, LOSSES = 30.0, 60.0, 3
+LEASE, GRACE, LOSSES = 30.0, 60.0, 2
 HEADER = Header(id=TRACE, tenant="city", workflow_id="flight", version_id="v", version=1)
 FORGOTTEN: dict[str, Any] = {**dict.fromkeys(WRITE_ONLY), "clears": False}
 
