@@ -131,4 +131,6 @@ class Service:
 
     def by_hand(self, step: str, phase: Phase, key: str) -> None:
         self.ledger.append(Effect(step, phase, key, "by hand"))
+        if phase == "undo":
+            self.drop(step)
 
