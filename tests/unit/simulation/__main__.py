@@ -18,7 +18,9 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=1e9, help="of processor time, at most")
     parser.add_argument("--seed", default=str(secrets.randbelow(1_000_000)))
-    parser.add_argument("--replay", type=json.loads, help="the numbers of a schedule, as a JSON list: tell what happens")
+    parser.add_argument(
+        "--replay", type=json.loads, help="the numbers of a schedule, as a JSON list: tell what happens"
+    )
     given = parser.parse_args()
     if given.replay:
         print(told(given.replay))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator import kinship, states
@@ -77,6 +78,6 @@ class Children:
         for child in untold:
             output = {"instanceId": "child", "status": child.status}
             end = End(step=child.step, generation=child.generation, status=child.status, output=output, error="no")
-            world.transition(lambda instance, end=end: kinship.learn(instance, end), "child", is_narrow=True)
+            world.transition(partial(kinship.learn, end=end), "child", is_narrow=True)
             child.is_told = not is_lost
         return len(untold)

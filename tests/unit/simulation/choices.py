@@ -67,7 +67,11 @@ class Shrinker:
 
     def _make_smaller(self) -> None:
         for at in range(len(self.best)):
-            for number in (0, self.best[at] // 2 if at < len(self.best) else 0, self.best[at] - 1 if at < len(self.best) else 0):
+            for number in (
+                0,
+                self.best[at] // 2 if at < len(self.best) else 0,
+                self.best[at] - 1 if at < len(self.best) else 0,
+            ):
                 if at < len(self.best) and 0 <= number < self.best[at]:
                     self._try([*self.best[:at], number, *self.best[at + 1 :]])
 

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from orchestrator import states
 from tests.unit.simulation.explore import Reached
 
-# A second way to what the loader refuses, or to what only a lane that has gone or a lock that is held could do.
-UNREACHED: frozenset[str] = frozenset()
-SHOWN_ONLY = frozenset({"wait", "proceed", "halt", "drop"})  # a status that follows from the rows has no entry of its own
+OF_CHILDREN = frozenset({"recall"})  # a child is little more than its status here
 FAULTS = (
     "message lost", "broker wiped", "message delivered twice", "messages out of order", "message republished",
     "message delivered again after a death", "forged message", "dispatcher dies between commit and publish",
@@ -31,17 +29,22 @@ def verbs(reached: Reached) -> set[str]:
 
 
 def instance_verbs(reached: Reached) -> set[str]:
+    """A status that merely follows from the rows has no entry of its own: it is seen by what stood there before."""
     noted = {verb for _, verb in edges_of(reached, "instance")}
     shown = edges_of(reached, "shown")
-    return noted | {verb for verb, edge in states.INSTANCE.items() if any((source, edge.target) in shown for source in edge.sources)}
+    return noted | {
+        verb for verb, edge in states.INSTANCE.items() if any((source, edge.target) in shown for source in edge.sources)
+    }
 
 
 def missing(reached: Reached, *, least: int) -> Iterator[str]:
     """What was not reached, or a fault that has come fewer than `least` times."""
     yield from (f"step verb {verb}" for verb in states.STEP.keys() - verbs(reached))
-    yield from (f"instance verb {verb}" for verb in states.INSTANCE.keys() - instance_verbs(reached) - {"recall"})
+    yield from (f"instance verb {verb}" for verb in states.INSTANCE.keys() - instance_verbs(reached) - OF_CHILDREN)
     yield from (f"{fault}: {reached.faults[fault]}" for fault in FAULTS if reached.faults[fault] < least)
-    yield from (f"a join ended by a {ender}: {reached.joins[ender]}" for ender in ENDERS if reached.joins[ender] < least)
+    yield from (
+        f"a join ended by a {ender}: {reached.joins[ender]}" for ender in ENDERS if reached.joins[ender] < least
+    )
 
 
 def told(reached: Reached) -> str:
@@ -49,14 +52,17 @@ def told(reached: Reached) -> str:
     all_edges = {(source, verb) for source, verb, _ in states.edges(states.STEP)}
     taken = edges_of(reached, "step") & all_edges
     left = ", ".join(f"{source or 'unborn'}-{verb}" for source, verb in sorted(all_edges - taken)) or "none"
+    speed = reached.schedules / max(reached.seconds, 1e-9)
+    joins = ", ".join(f"{name} {count:,}" for name, count in reached.joins.most_common())
+    ends = ", ".join(f"{name} {count:,}" for name, count in reached.ends.most_common())
     lines = [
-        f"schedules {reached.schedules:,}, history entries {reached.transitions:,}, {reached.seconds:,.1f} s of one core,"
-        f" {reached.schedules / max(reached.seconds, 1e-9):,.0f} schedules/s",
-        f"step verbs reached: {len(verbs(reached))} of {len(states.STEP)};"
-        f" edges (state x verb): {len(taken)} of {len(all_edges)}; not taken: {left}",
+        f"schedules: {reached.schedules:,}; history entries: {reached.transitions:,}",
+        f"speed: {reached.seconds:,.1f} s of one core, {speed:,.0f} schedules/s",
+        f"step verbs reached: {len(verbs(reached))} of {len(states.STEP)}",
+        f"edges (state, verb) taken: {len(taken)} of {len(all_edges)}; not taken: {left}",
         f"instance verbs reached: {len(instance_verbs(reached))} of {len(states.INSTANCE)}; `recall` is a child's",
-        "ends: " + ", ".join(f"{name} {count:,}" for name, count in reached.ends.most_common()),
-        "the last branch of a join was ended by: " + ", ".join(f"{name} {count:,}" for name, count in reached.joins.most_common()),
+        f"ends: {ends}",
+        f"the last branch of a join was ended by: {joins}",
         *(f"fault: {name}: {reached.faults[name]:,}" for name in FAULTS),
-    ]  # fmt: skip
+    ]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from orchestrator.definition import (
     Case,
@@ -10,6 +11,7 @@ from orchestrator.definition import (
     Definition,
     EndStep,
     Escalation,
+    Expression,
     ForEachStep,
     RepeatStep,
     Retry,
@@ -26,7 +28,7 @@ from tests.unit.flying import TRUE, block, operation
 from tests.unit.simulation.choices import Choices
 
 # Some calls may take longer than a lease is good for: a lost attempt is then still in flight when it is taken over.
-LANES = FLYING | {name: replace(FLYING[name], timeout=40.0) for name in ("key", "query", "none")}
+LANES = {**FLYING, **{name: replace(FLYING[name], timeout=40.0) for name in ("key", "query", "none")}}
 KINDS = ("key", "none", "query", "forgetful", "other", "safe")  # `other` honours the key, on a queue of its own
 UNDOS = ("key", None, "none", "query", "other", "forgetful", "key")
 FAIL = TimeoutAction()
@@ -91,11 +93,11 @@ def _escalation(choices: Choices) -> Escalation:
                       on_timeout=choices.among((FAIL, ACTIONS[3], ACTIONS[4])))  # fmt: skip
 
 
-def _when(choices: Choices):  # type: ignore[no-untyped-def]
+def _when(choices: Choices) -> Expression | None:
     return TRUE if choices.one_in(3) else None
 
 
-def _on(choices: Choices):  # type: ignore[no-untyped-def]
+def _on(choices: Choices) -> Literal["fail", "continue"]:
     return choices.among(("fail", "fail", "continue"))
 
 

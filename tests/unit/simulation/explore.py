@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from orchestrator.plan import Plan
 from tests.unit.simulation import definitions
 from tests.unit.simulation.choices import Choices, Shrinker
 from tests.unit.simulation.schedule import Schedule
@@ -39,7 +40,7 @@ class Reached:
 
 
 @dataclass
-class Broken(Exception):  # noqa: N818
+class Broken(Exception):
     """A schedule that violates a law."""
 
     numbers: list[int]
@@ -60,6 +61,7 @@ def fly(choices: Choices, *, trace: list[str] | None = None) -> Schedule:
 def explore(seed: int | str, schedules: int, *, seconds: float = 1e9) -> Reached:
     """Raises Broken for the first that violates a law."""
     reached, began = Reached(), time.process_time()
+    drawn, plan = _drawn(seed, 0)
     with ExitStack() as stack:
         stack.enter_context(swiftly())
         stack.enter_context(on_its_clock())
@@ -67,8 +69,7 @@ def explore(seed: int | str, schedules: int, *, seconds: float = 1e9) -> Reached
             if number % SHARED == 0:
                 if time.process_time() - began > seconds:
                     break
-                drawn = Choices.seeded(f"{seed}:{number}:definition")
-                plan = definitions.plan(drawn)
+                drawn, plan = _drawn(seed, number)
             choices = Choices.seeded(f"{seed}:{number}")
             schedule = Schedule.of(plan, choices)
             try:
@@ -78,6 +79,11 @@ def explore(seed: int | str, schedules: int, *, seconds: float = 1e9) -> Reached
             reached.add(schedule)
     reached.seconds = time.process_time() - began
     return reached
+
+
+def _drawn(seed: int | str, number: int) -> tuple[Choices, Plan]:
+    choices = Choices.seeded(f"{seed}:{number}:definition")
+    return choices, definitions.plan(choices)
 
 
 def replay(numbers: Sequence[int], trace: list[str] | None = None) -> Exception | None:

@@ -36,7 +36,9 @@ class Map:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self.shown = {name: not isinstance(step := plan.place(name).step, BranchesStep) or step.written for name in plan.ids}
+        self.shown = {
+            name: not isinstance(step := plan.place(name).step, BranchesStep) or step.written for name in plan.ids
+        }
 
     @cached_property
     def before(self) -> dict[str, str]:

@@ -94,7 +94,12 @@ def _is_sibling_before(plan: Plan, one: str, other: str) -> bool:
 
 def patient(world: World, entry: Entry) -> None:
     """A step gives up only when it was sent as often as its `retry` says."""
-    if entry.step is None or entry.phase is None or entry.verb != "fail" or entry.reason not in ("exhausted", "uncertain"):
+    if (
+        entry.step is None
+        or entry.phase is None
+        or entry.verb != "fail"
+        or entry.reason not in ("exhausted", "uncertain")
+    ):
         return
     if entry.service is None:
         return  # a loop whose rounds are used up

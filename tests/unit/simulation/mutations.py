@@ -47,8 +47,10 @@ class Mutation:
         original = getattr(self.module, self.function)
         source = textwrap.dedent(inspect.getsource(original))
         assert source.count(self.old) == 1, f"{self.says}: {self.old!r} is not there once any more"
-        names = dict(sys.modules[self.module.__module__].__dict__ if isinstance(self.module, type) else self.module.__dict__)
-        exec(compile(source.replace(self.old, self.new), self.says, "exec", dont_inherit=True,  # noqa: S102
+        names = dict(
+            sys.modules[self.module.__module__].__dict__ if isinstance(self.module, type) else self.module.__dict__
+        )
+        exec(compile(source.replace(self.old, self.new), self.says, "exec", dont_inherit=True,
                      flags=__import__("__future__").annotations.compiler_flag), names)  # fmt: skip
         with patch.object(self.module, self.function, names[self.function]):
             yield
@@ -104,12 +106,12 @@ def found_in(mutation: Mutation, seed: int | str, schedules: int) -> Broken | No
 
 def main() -> None:
     for mutation in MUTATIONS:
-        broken = found_in(mutation, "mutations", 6_000)
+        broken = found_in(mutation, "mutations", 15_000)
         if broken is None:
             print(f"NOT FOUND  {mutation.says}", flush=True)
             continue
         with mutation.planted():
-            small = shrink(broken, tries=300)
+            small = shrink(broken, tries=150)
         print(f"after {broken.number:>6,} schedules  {mutation.says}: {kind_of(broken.error)};"
               f" {len(broken.numbers)} numbers, shrunk to {len(small)}", flush=True)  # fmt: skip
 

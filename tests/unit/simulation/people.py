@@ -54,7 +54,9 @@ def answer(world: World, key: tuple[str, states.Phase], given: Answer, generatio
     return kind
 
 
-def service_answers(world: World, which: int, decision: Decision, *, is_lost: bool = False, uncertain: bool = False) -> None:
+def service_answers(
+    world: World, which: int, decision: Decision, *, is_lost: bool = False, uncertain: bool = False
+) -> None:
     """A service, or who was told to decide, does what it accepted, or does not; then it calls back."""
     waiting = sorted(world.service.accepted)
     if not waiting:
@@ -143,11 +145,14 @@ def retry(world: World) -> None:
 
 def attest(world: World) -> None:
     """What its compensation could not do, a person has done by hand."""
-    for row in world.in_state(states.STUCK)[:1]:
-        undo = world.rows[row.step, "undo"]
-        if not world.service.has_done(key_of(world, undo)):
-            world.service.by_hand(row.step, "undo", key_of(world, undo))
-        order(world, lambda instance: operators.resolve(instance, row.step, "succeeded", by="clerk"))
+    stuck = world.in_state(states.STUCK)
+    if not stuck:
+        return
+    step = stuck[0].step
+    key = key_of(world, world.rows[step, "undo"])
+    if not world.service.has_done(key):
+        world.service.by_hand(step, "undo", key)
+    order(world, lambda instance: operators.resolve(instance, step, "succeeded", by="clerk"))
 
 
 def key_of(world: World, row: Row) -> str:
@@ -161,4 +166,3 @@ def _is_service(world: World, row: Row) -> bool:
 def soon(world: World, row: Row) -> None:
     if row.lost_until is not None and row.lost_until > world.now:
         world.wait((row.lost_until - world.now).total_seconds())
-

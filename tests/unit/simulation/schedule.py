@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from orchestrator import flow, operators, states
 from orchestrator.clock import later
-from orchestrator.definition import ServiceStep, WorkflowStep
+from orchestrator.definition import Decision, ServiceStep, WorkflowStep
 from orchestrator.plan import Plan
 from orchestrator.rows import Entry, Header
 from tests.unit.flying import EPOCH
@@ -19,8 +19,10 @@ from tests.unit.simulation import ledger, people
 from tests.unit.simulation.canvas import Sent
 from tests.unit.simulation.choices import Choices
 from tests.unit.simulation.laws import Laws
+from tests.unit.simulation.service import Fate
+from tests.unit.simulation.swift import replace
 from tests.unit.simulation.worker import CLOCK, Worker
-from tests.unit.simulation.world import HEADER, World, replace
+from tests.unit.simulation.world import HEADER, World
 
 MOVES = 40  # at most
 ROUNDS = 120  # without faults, until all is over or waits for a person
@@ -39,6 +41,8 @@ WITH_ANSWERS = ("answer_again",)
 WITH_CHILDREN = (*["child"] * 4, "tell", "tell", "tell_lost", "abandon")
 WITH_WAITS = ("clerk", "clerk")
 WITH_DOUBTS = ("resolve", "resolve", "attest")
+DECISIONS: tuple[Decision, ...] = ("approved", "rejected")
+LATE: tuple[Fate, ...] = ("done", "lost", "unseen", "rejected")
 PAUSES = (0.4, 2.5, 6.0, 12.0, 16.0, 26.0, 51.0, 101.0)
 
 
@@ -93,6 +97,7 @@ class Schedule:
         while self.world.header.status in (states.FAILED, states.COMPENSATED) and self.world.choices.one_in(3):
             people.retry(self.world)  # another life, which may fall as well
             self.come_home()
+        self._let_land()
         self.laws.compare(self.world)
         self._inspect()
 
@@ -197,9 +202,9 @@ class Schedule:
     def _land(self) -> None:
         """A request of a worker that is stopped, or dead, reaches its service."""
         if flying := self.world.service.flying:
-            fate = self.world.choices.among(("done", "lost", "unseen", "rejected"))
+            fate = self.world.choices.among(LATE)
             request = flying[self.world.choices.below(len(flying))]
-            self.world.service.deal(request, fate, self.world.now)  # type: ignore[arg-type]
+            self.world.service.deal(request, fate, self.world.now)
             self._did("request lands late")
 
     def _nonsense(self) -> None:
@@ -214,8 +219,8 @@ class Schedule:
     # -- answers and orders
 
     def _answer(self) -> None:
-        decision = self.world.choices.among(("approved", "rejected"))
-        people.service_answers(self.world, self.world.choices.below(8), decision)  # type: ignore[arg-type]
+        decision = self.world.choices.among(DECISIONS)
+        people.service_answers(self.world, self.world.choices.below(8), decision)
 
     def _answer_lost(self) -> None:
         self._did("callback lost")
@@ -231,7 +236,8 @@ class Schedule:
             people.deliver_answer(self.world, self.world.choices.below(len(self.world.answers)))
 
     def _clerk(self) -> None:
-        people.clerk_decides(self.world, self.world.choices.below(8), self.world.choices.among(("approved", "rejected")))  # type: ignore[arg-type]
+        which = self.world.choices.below(8)
+        people.clerk_decides(self.world, which, self.world.choices.among(DECISIONS))
 
     def _child(self) -> None:
         if found := list(self.world.children.found.values()):
@@ -285,11 +291,21 @@ class Schedule:
             else:
                 raise AssertionError(f"LIVENESS: after {ROUNDS} rounds {self._standing()}")
             if states.is_terminal(self.world.header.status):
-                if self.workers or self.world.broker or any(not child.is_told for child in self.world.children.found.values()):
+                if (
+                    self.workers
+                    or self.world.broker
+                    or any(not child.is_told for child in self.world.children.found.values())
+                ):
                     self._round()
                 return
             self._help(is_last_resort=helped % 4 == 3)
         raise AssertionError(f"LIVENESS: no help is enough: {self._standing()}")
+
+    def _let_land(self) -> None:
+        """What was still on its way when all was over arrives; and whoever has accepted something does it now."""
+        self.world.wait(max(PAUSES))
+        while self.world.service.accepted:
+            people.service_answers(self.world, 0, "approved")
 
     def _standing(self) -> str:
         return f"{self.world.header.status} {self.world.header.reason}: " + ", ".join(

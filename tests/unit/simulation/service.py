@@ -130,7 +130,8 @@ class Service:
                 self.known[found] = REJECTED
 
     def by_hand(self, step: str, phase: Phase, key: str) -> None:
+        """Somebody does it, and calls off what was accepted."""
         self.ledger.append(Effect(step, phase, key, "by hand"))
+        self.accepted.pop(key, None)
         if phase == "undo":
             self.drop(step)
-

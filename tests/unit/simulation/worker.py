@@ -7,7 +7,7 @@ before a send. Every worker is a process of its own.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -37,7 +37,7 @@ from orchestrator.system import System
 from tests.unit.flying import EPOCH
 from tests.unit.simulation import canvas
 from tests.unit.simulation.definitions import LANES, PAUSE
-from tests.unit.simulation.service import FATES, Effect, Request
+from tests.unit.simulation.service import FATES, Effect, Fate, Request
 from tests.unit.simulation.world import LEASE, LOSSES, Message, Undo, World
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class _Caller:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def ask(self, lane: Lane, call: Call) -> Reply:
+    def ask(self, _: Lane, call: Call) -> Reply:
         if not self._world.is_fair and self._world.choices.one_in(8):
             self._world.service.sent[call.key] += 1
             return Reply(outcome="uncertain", error="it cannot be asked")
@@ -140,7 +140,9 @@ class Worker:
         if self.flight._should_stop():  # `_hand_back`
             self.world.unpublish(self.flight.steps[0], self.flight.phase)
             return
-        became = yield from self._commit(lambda one: legs._Became(claimed=self.flight._claim(one, self.flight.steps[0])))
+        became = yield from self._commit(
+            lambda one: legs._Became(claimed=self.flight._claim(one, self.flight.steps[0]))
+        )
         survives = became.survives
         while became.claimed is not None:
             self.attempt = became.claimed
@@ -168,7 +170,7 @@ class Worker:
     def _seconds(self) -> float:
         return (self.world.now - EPOCH).total_seconds()
 
-    def _commit(self, verb: Callable[[Instance], legs._Became]) -> Iterator[str]:
+    def _commit(self, verb: Callable[[Instance], legs._Became]) -> Generator[str, None, legs._Became]:
         """`legs._Flight._commit` and `_try`: where the answer to a commit is lost it is tried again, and others may have
         come in between."""
         said: list[legs._Became] = []
@@ -187,7 +189,7 @@ class Worker:
 
     # -- `calls.perform`
 
-    def _perform(self, attempt: Attempt, since: float) -> Iterator[str]:
+    def _perform(self, attempt: Attempt, since: float) -> Generator[str, None, Result]:  # noqa: PLR0911  # one a kind
         world, step = self.world, self.world.plan.place(attempt.step).step
         is_first = attempt.phase == "do" and not attempt.begun
         if is_first and step.when is not None and not self._truth(attempt):
@@ -207,7 +209,7 @@ class Worker:
             return ready
         return (yield from self._send(attempt, ready))
 
-    def _send(self, attempt: Attempt, ready: Prepared) -> Iterator[str]:
+    def _send(self, attempt: Attempt, ready: Prepared) -> Generator[str, None, Reply]:
         """The request goes out; when it arrives, and what is heard of it, is the network's and the service's choice."""
         row = self.world.rows.get((attempt.step, attempt.phase))
         held = row is not None and row.attempt == attempt.attempt and row.limit_until
@@ -223,12 +225,10 @@ class Worker:
 
     def _deal(self, request: Request) -> None:
         if request.reply is None:
-            self.world.service.deal(request, self._fate(request), self.world.now)
+            self.world.service.deal(request, self._fate(), self.world.now)
 
-    def _fate(self, request: Request) -> Any:
-        if self.world.is_fair:
-            return "done"
-        return self.world.choices.among(("done", *FATES))
+    def _fate(self) -> Fate:
+        return "done" if self.world.is_fair else self.world.choices.among(FATES)
 
     def _truth(self, attempt: Attempt) -> bool:
         """A condition says the same at every attempt."""
@@ -243,7 +243,7 @@ class Worker:
             self.world.said[key] = self.world.choices.below(bound)
         return self.world.said[key]
 
-    def _control(self, step: Step, attempt: Attempt) -> Result:
+    def _control(self, step: Step, attempt: Attempt) -> Result:  # noqa: PLR0911  # one a kind
         """`control.perform`, with expressions that say what is chosen."""
         world = self.world
         match step:

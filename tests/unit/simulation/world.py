@@ -21,7 +21,7 @@ from tests.unit.simulation import canvas
 from tests.unit.simulation.canvas import Sent
 from tests.unit.simulation.children import Children
 from tests.unit.simulation.choices import Choices
-from tests.unit.simulation.service import Service
+from tests.unit.simulation.service import Fate, Service
 from tests.unit.simulation.swift import replace
 
 T = TypeVar("T")
@@ -62,7 +62,9 @@ class World:
     faults: Counter[str] = field(default_factory=Counter)
     said: dict[tuple[str, str, Phase, int], int] = field(default_factory=dict)  # what expressions say, once and for all
     listed: dict[str, list[Any]] = field(default_factory=dict)  # the items of loops
-    answers: list[tuple[Key, Answer, int]] = field(default_factory=list)  # callbacks that services have made, or tried to
+    answers: list[tuple[Key, Answer, int]] = field(
+        default_factory=list
+    )  # callbacks that services have made, or tried to
     settled: set[tuple[str, int]] = field(default_factory=set)  # steps and generations that people have decided
     is_fair: bool = False  # no faults any more
 
@@ -186,7 +188,9 @@ class World:
         return is_due and self.transition(verb, "sweep")
 
     def sweep_overdue(self) -> bool:
-        is_due = any(row.state == states.WAITING and row.due_at and row.due_at <= self.now for row in self.rows.values())
+        is_due = any(
+            row.state == states.WAITING and row.due_at and row.due_at <= self.now for row in self.rows.values()
+        )
         return is_due and self.transition(sweep._time_out, "deadline")
 
     def sweep_deadline(self) -> bool:
@@ -198,8 +202,8 @@ class World:
         """The clock moves; what was on its way to a service has arrived by its limit, or never does."""
         self.now = later(self.now, seconds)
         for request in [one for one in self.service.flying if one.limit <= self.now]:
-            fate = "done" if self.is_fair else self.choices.among(("done", "unseen", "lost"))
-            self.service.deal(request, fate, request.limit)
+            fates: tuple[Fate, ...] = ("done",) if self.is_fair else ("done", "unseen", "lost")
+            self.service.deal(request, self.choices.among(fates), request.limit)
 
 
 def _is_left_out(row: Row) -> bool:
