@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from orchestrator import approvals, escalation, operators, states
 from orchestrator.approvals import Answer
-from orchestrator.attempts import idempotency_key
+from orchestrator.attempts import Attempt, idempotency_key
 from orchestrator.definition import Block, Decision, EndStep, ServiceStep, WorkflowStep
 from orchestrator.errors import Conflict
 from orchestrator.instance import Instance
+from orchestrator.lane import Lane
 from orchestrator.operators import Verdict
 from orchestrator.rows import Row
 
@@ -62,19 +63,33 @@ def service_answers(
     if not waiting:
         return
     attempt = world.service.accepted[waiting[which % len(waiting)]]
-    lane = world.plan.lane(attempt.service)
-    world.service.decide(attempt.key, lane, approved=decision == "approved" or uncertain)
+    is_approved = decision == "approved" or uncertain
+    world.service.decide(
+        attempt.key, _lane(world, attempt), approved=is_approved, acts_first=not _only_decides(world, attempt)
+    )
     given = Answer(decision=decision, result={"by": "service"}, uncertain=uncertain and decision == "rejected")
-    world.answers.append(((attempt.step, attempt.phase), given, attempt.generation))
+    world.answers.append((attempt, given))
     if not is_lost:
         deliver_answer(world, len(world.answers) - 1)
 
 
+def _only_decides(world: World, attempt: Attempt) -> bool:
+    """Who is asked to decide (`pause`) acts when told that the decision stands; any other service has done it by then."""
+    return attempt.phase == "do" and world.plan.service(attempt.step).pause
+
+
+def _lane(world: World, attempt: Attempt) -> Lane:
+    return world.plan.lane(attempt.service)
+
+
 def deliver_answer(world: World, which: int) -> None:
     """An answer arrives, perhaps not for the first time."""
-    if world.answers:
-        key, given, generation = world.answers[which % len(world.answers)]
-        answer(world, key, given, generation)
+    if not world.answers:
+        return
+    attempt, given = world.answers[which % len(world.answers)]
+    kind = answer(world, (attempt.step, attempt.phase), given, attempt.generation)
+    if kind == "made" and given.decision == "approved" and _only_decides(world, attempt):
+        world.service.act(attempt, _lane(world, attempt))
 
 
 def clerk_decides(world: World, which: int, decision: Decision) -> None:

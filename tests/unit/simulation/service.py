@@ -103,11 +103,11 @@ class Service:
             self.accepted[attempt.key] = attempt
             self.known[attempt.key] = LATER
         else:
-            self._do(attempt, request.lane)
+            self.act(attempt, request.lane)
             self.known[attempt.key] = DONE
         return self.known[attempt.key]
 
-    def _do(self, attempt: Attempt, lane: Lane) -> None:
+    def act(self, attempt: Attempt, lane: Lane) -> None:
         if lane.idempotency != "safe":
             self.ledger.append(Effect(attempt.step, attempt.phase, attempt.key, "effect"))
         if attempt.phase == "undo":  # what is still to be decided will not be done any more
@@ -115,11 +115,11 @@ class Service:
 
     # -- answers that come later
 
-    def decide(self, key: str, lane: Lane, *, approved: bool) -> None:
-        """It does what it had accepted, or does not; before it says so."""
+    def decide(self, key: str, lane: Lane, *, approved: bool, acts_first: bool) -> None:
+        """It does what it had accepted, or does not; before it says so, or (`act`) when it has been told that this stands."""
         attempt = self.accepted.pop(key)
-        if approved:
-            self._do(attempt, lane)
+        if approved and acts_first:
+            self.act(attempt, lane)
         self.known[key] = DONE if approved else REJECTED
 
     def drop(self, step: str, key: str | None = None) -> None:

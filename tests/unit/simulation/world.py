@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from orchestrator import attempts, states, sweep
 from orchestrator.approvals import Answer
+from orchestrator.attempts import Attempt
 from orchestrator.clock import later
 from orchestrator.instance import Instance, Partial
 from orchestrator.plan import Plan
@@ -62,7 +63,7 @@ class World:
     faults: Counter[str] = field(default_factory=Counter)
     said: dict[tuple[str, str, Phase, int], int] = field(default_factory=dict)  # what expressions say, once and for all
     listed: dict[str, list[Any]] = field(default_factory=dict)  # the items of loops
-    answers: list[tuple[Key, Answer, int]] = field(
+    answers: list[tuple[Attempt, Answer]] = field(
         default_factory=list
     )  # callbacks that services have made, or tried to
     settled: set[tuple[str, int]] = field(default_factory=set)  # steps and generations that people have decided
