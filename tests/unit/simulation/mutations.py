@@ -76,8 +76,6 @@ MUTATIONS = (
     Mutation("undone while a lost attempt may be in flight", compensation, "_ready_undo", "done.lost_until", "None"),
     Mutation("a lane is asked before a lost attempt can have arrived", attempts, "repeatable_at",
              "max(instance.now, row.lost_until) if must_ask and row.lost_until else instance.now", "instance.now"),
-    Mutation("a late rejection counts although others are in doubt", attempts, "settle_late",
-             'reply.outcome == "rejected" and was_certain', 'reply.outcome == "rejected"'),
     Mutation("what cannot be repeated is repeated", retries, "_may_repeat", 'trial.lane.idempotency != "none" and ', ""),
     Mutation("a lost attempt that cannot be repeated is repeated", attempts, "lose", 'idempotency == "none"', "False"),
     Mutation("a forgotten key is sent again", retries, "is_forgotten", "has_ttl and", "False and"),
