@@ -8,7 +8,7 @@ from tests.unit.simulation import coverage
 from tests.unit.simulation.mutations import MUTATIONS, Mutation, found_in
 from tests.unit.test_simulation import LEAST, SCHEDULES, explored
 
-AT_MOST = 15_000  # schedules until a bug is found: far fewer than are flown
+AT_MOST = 10_000  # schedules until a bug is found: far fewer than are flown
 
 
 @pytest.mark.timeout(1800)
