@@ -73,7 +73,8 @@ def settle(instance: Instance, row: Row, *, decision: Decision, by: str | None, 
     output = {"decision": decision, "result": result, "comment": comment}
     written: dict[str, Any] = {"decision": decision, "decided_by": by, "comment": comment, "output": output}
     if uncertain and _only_a_person_can_tell(instance, row):
-        attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error or comment)
+        if row.state != states.UNKNOWN:  # told again, or lost before: it says nothing new
+            attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error or comment)
         return
     if decision == "rejected" and _rejection_fails(instance, row):
         instance.move(row, "reject", reason="rejected", error=error or comment or "rejected", uncertain=uncertain,

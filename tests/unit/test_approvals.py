@@ -135,3 +135,14 @@ def test_the_decision_on_a_compensation_does_not_outlive_its_renewal() -> None:
     assert flight.row("a", "undo").decision is None
     flight.run("a", reply("done", later=True), "undo")
     assert approvals.rule(flight.row("a", "undo"), flight.status, YES, 2).kind == "made"
+
+
+def test_a_failure_that_does_not_say_whether_it_was_done_changes_nothing_when_it_is_told_again() -> None:
+    flight = Flight.of(service("a", "none.a"))
+    flight.run("a", reply("done", later=True))
+    failure = Answer(decision="rejected", error="killed", uncertain=True)
+    decide(flight, failure)
+    before = flight.header, flight.rows
+    decide(flight, failure)
+    assert (flight.header, flight.rows) == before
+    assert flight.state("a") == states.UNKNOWN
