@@ -20,7 +20,7 @@ from orchestrator.settings import Settings
 from orchestrator.system import System
 from tests import flights, rabbitmq, servers
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 PATIENCE = 4.0  # seconds of silence before a worker counts as deaf
 AWAY = 10.0  # seconds without a broker: by then Celery's own would wait longer and longer between two tries
@@ -104,7 +104,7 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flights, "PATIENCE", 60.0)
+    monkeypatch.setattr(flights, "PATIENCE", 100.0)
 
 
 def test_a_worker_consumes_again_within_seconds_of_its_brokers_return(

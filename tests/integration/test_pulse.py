@@ -17,7 +17,7 @@ from orchestrator.settings import Settings
 from orchestrator.system import System
 from tests import flights, held_lane
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 PATIENCE = 3.0  # seconds of silence
 SERVICES = """
@@ -40,7 +40,7 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes have to start: on a busy machine that takes its time."""
-    monkeypatch.setattr(flights, "PATIENCE", 60.0)
+    monkeypatch.setattr(flights, "PATIENCE", 100.0)
 
 
 @pytest.fixture

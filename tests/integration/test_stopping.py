@@ -22,7 +22,7 @@ from orchestrator.stopping import CUT_OFF, Deadline
 from orchestrator.system import System
 from tests import flights, held_lane
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 WITHIN = 5.0  # seconds
 BUSY = 2.0  # seconds that a busy machine may take to notice the end of a process
@@ -53,7 +53,7 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several processes have to start: on a busy machine that takes its time."""
-    monkeypatch.setattr(flights, "PATIENCE", 60.0)
+    monkeypatch.setattr(flights, "PATIENCE", 100.0)
 
 
 @pytest.fixture
