@@ -231,14 +231,23 @@ def doubt(instance: Instance, row: Row, *, reason: str, error: str | None) -> No
     instance.move(row, "doubt", reason=reason, error=error, uncertain=True)
 
 
-def lose(instance: Instance, row: Row, *, losses: int) -> None:
+def _handed_over_at(instance: Instance, row: Row) -> datetime:
+    """When a step that was handed over may be repeated. A function of ours ends with its process. A service goes on with
+    what it was sent: it sees the same key a second time no sooner than if the process had been killed."""
+    lane = instance.plan.lane(row.service)
+    goes_on = lane.transport != "local" and lane.idempotency != "safe"
+    return max(instance.now, row.lease_until) if goes_on and row.lease_until else instance.now
+
+
+def lose(instance: Instance, row: Row, *, losses: int, handed_over: bool = False) -> None:
     """Its lease ran out. It uses up no retry; `losses` in a row, alone in its message, quarantine it.
 
-    The lost attempt may be in flight until its limit.
+    The lost attempt may be in flight until its limit. `handed_over`: its worker has not died of it, but was told to stop.
     """
     idempotency = instance.plan.lane(row.service).idempotency
-    count = row.losses + (1 if row.alone else 0)
-    error = f"the worker {row.worker} was lost in attempt {row.attempt}"
+    count = row.losses + (1 if row.alone and not handed_over else 0)
+    error = f"the worker {row.worker} was {'stopped' if handed_over else 'lost'} in attempt {row.attempt}"
+    due = _handed_over_at(instance, row) if handed_over else instance.now
     row = instance.amend(
         row, losses=count, lost_until=max(filter(None, (row.limit_until, row.lost_until)), default=None)
     )
@@ -248,8 +257,8 @@ def lose(instance: Instance, row: Row, *, losses: int) -> None:
         doubt(instance, row, reason=QUARANTINED, error=f"{error}; it has lost {count} workers")
     else:
         row = instance.move(
-            row, "lose", reason="lost", error=error, tries=row.tries - 1, due_at=repeatable_at(instance, row),
-            published_at=None, alone=True, uncertain=idempotency != "safe",
+            row, "lose", reason="lost", error=error, tries=row.tries - 1,
+            due_at=max(due, repeatable_at(instance, row)), published_at=None, alone=True, uncertain=idempotency != "safe",
         )  # fmt: skip
         if instance.is_falling and row.phase == "do":
             compensation.end(instance, row)

@@ -21,6 +21,7 @@ from orchestrator.store.definitions import Plans
 from orchestrator.system import System
 from orchestrator.tokens import Tokens
 
+CONSUMER = "orchestrator.consumer:Consumer"  # named: nobody but a worker has to import Celery's
 CALLBACK_KEY = "callback_secret"
 BROKER_SECONDS = 5.0  # before a broker that does not answer counts as down
 
@@ -62,6 +63,7 @@ def celery_app(settings: Settings, queues: list[str]) -> Celery:
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
+        worker_consumer=CONSUMER,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         accept_content=["json"],
         broker_connection_retry_on_startup=True,

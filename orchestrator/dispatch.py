@@ -171,8 +171,12 @@ class Dispatcher:
             connection.execute(NOTIFY)  # wakes it; without a database it wakes by itself after IDLE
         self._thread.join(timeout=5)
 
+    def _is_stopping(self) -> bool:
+        """Whoever is about to end marks nothing as published any more: others will."""
+        return self._stop.is_set() or self._system.stopping.is_set()
+
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._is_stopping():
             try:
                 self._listen()
             except (psycopg.Error, SQLAlchemyError) as error:
@@ -184,7 +188,7 @@ class Dispatcher:
 
     def _listen(self) -> None:
         with self._system.database.listen(READY_CHANNEL) as connection:
-            while not self._stop.is_set():
+            while not self._is_stopping():
                 pause = self._rounds()
                 for told in connection.notifies(timeout=pause, stop_after=1):
                     if told.payload == NEWS:
@@ -195,7 +199,7 @@ class Dispatcher:
     def _rounds(self) -> float:
         """Dispatch until there is nothing left; returns the seconds until something may be due."""
         try:
-            while self._round() and not self._stop.is_set():
+            while self._round() and not self._is_stopping():
                 pass
         except (psycopg.Error, SQLAlchemyError):
             raise

@@ -1,7 +1,7 @@
 """The life of a worker process: its threads, and what happens when it is told to stop.
 
 Threads of ours, beside Celery's: the dispatcher, the sweep's timer, the publisher of events, the one that takes landed
-events, those that tell of ends and delete what is old, and the one that extends this process's leases.
+events, those that tell of ends, delete what is old and send the canary, and the one that extends this process's leases.
 They start before the broker is reached, for they need it least when it is away.
 """
 
@@ -11,10 +11,13 @@ from typing import Any
 
 from celery import signals
 
-from orchestrator import completions, logs, retention
+from orchestrator import canary, completions, logs, retention
+from orchestrator.consumer import Consumer
 from orchestrator.dispatch import Dispatcher
 from orchestrator.landed_events import LandedEvents
 from orchestrator.publisher import Publisher
+from orchestrator.pulse import Pulse
+from orchestrator.stopping import Deadline, end_at_once_when_told_again
 from orchestrator.store.database import Database
 from orchestrator.sweep import Timer, extend_leases, sweep
 from orchestrator.system import System
@@ -32,8 +35,9 @@ class Threads:
         self._retention = Timer("retention", retention.EVERY, lambda: retention.keep(system))
         self._own = Database(system.database.url, pool_size=1)  # leases are kept even when the legs use all others
         self._leases = Timer("leases", system.settings.lease / 4, lambda: extend_leases(system, self._own))
+        self._canary = Timer("canary", canary.looks_every(system.settings.canary), lambda: canary.send(system))
         self._all = (self._leases, self._dispatcher, self._sweeper, self._publisher, self._landed, self._completions,
-                     self._retention)  # fmt: skip
+                     self._retention, self._canary)  # fmt: skip
 
     def start(self) -> None:
         for thread in self._all:
@@ -46,18 +50,30 @@ class Threads:
         self._own.close()
 
 
-def attach(system: System) -> Threads:
-    """Tie the threads to the worker's signals."""
-    threads = Threads(system)
+def attach(system: System, pulse: Pulse | None = None) -> Threads:
+    """Tie the threads to the worker's signals. `pulse`: of a worker that has its task."""
+    threads, deadline = Threads(system), Deadline(system)
 
     def log(**_: Any) -> None:
         logs.configure(system.settings)
 
     def begin(**_: Any) -> None:
+        if pulse is not None:
+            pulse.prepare()
         threads.start()
+        deadline.start()
+
+    def ready(sender: Consumer, **_: Any) -> None:
+        sender.when_stopping = (
+            system.stopping.set
+        )  # not every way to stop sends `worker_shutting_down`: SIGHUP does not
+        deadline.when_told = sender.wake
+        if pulse is not None:
+            pulse.start(sender)
 
     def heed(**_: Any) -> None:
         system.stopping.set()  # sent from the signal's frame: nothing more may be done here
+        end_at_once_when_told_again()
 
     def end(**_: Any) -> None:
         threads.stop()
@@ -65,6 +81,7 @@ def attach(system: System) -> Threads:
 
     signals.setup_logging.connect(log, weak=False)  # Celery leaves logging alone when somebody answers this
     signals.worker_init.connect(begin, weak=False)
+    signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(heed, weak=False)
     signals.worker_shutdown.connect(end, weak=False)
     return threads

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from orchestrator import lane_orders, views
+from orchestrator import canary, lane_orders, views
 from orchestrator.errors import (
     BadRequest,
     Invalid,
@@ -22,6 +22,7 @@ from orchestrator.errors import (
 )
 from orchestrator.plan import Plan
 from orchestrator.store import boards, definitions, filters, instances
+from orchestrator.store import canary as canary_rows
 from orchestrator.store.filters import Filter
 from orchestrator.store.instances import Position
 from orchestrator.system import System
@@ -179,9 +180,20 @@ def get_definition(system: System, *, tenant: str, workflow_id: str, version: in
 
 
 def ready(system: System) -> dict[str, Any]:
-    """`/readyz`: {ok, database, broker}, where what is not `ok` says why."""
+    """`/readyz`: {ok, database, broker}, where what is not `ok` says why. It says nothing of workers: starts are taken
+    without them."""
     found = {"database": _try(lambda: _ask_database(system)), "broker": _try(lambda: _ask_broker(system))}
     return {"ok": all(said == "ok" for said in found.values()), **found}
+
+
+def proof(system: System) -> dict[str, Any] | None:
+    """Of the canary {age, late}: `age` in seconds, none where none has come through; none at all where it is switched off."""
+    every = system.settings.canary
+    if not every:
+        return None
+    with system.database.across_tenants() as connection:
+        found = canary_rows.newest(connection)
+    return {"age": round(found.age, 1) if found else None, "late": canary.is_late(found, every)}
 
 
 def _try(question: Callable[[], object]) -> str:
@@ -206,6 +218,7 @@ def metrics(system: System) -> str:
     """`/metrics` in Prometheus' text form: of all tenants together, and naming none."""
     with system.database.across_tenants() as connection:
         counts, steps = instances.counts(connection), instances.step_counts(connection)
+        found = canary_rows.newest(connection) if system.settings.canary else None
     lines = ["# TYPE orchestrator_instances gauge"]
     lines += [f'orchestrator_instances{{status="{name}"}} {count}' for name, count in sorted(counts.items())]
     lines += ["# TYPE orchestrator_steps gauge"]
@@ -214,4 +227,8 @@ def metrics(system: System) -> str:
     lines += [
         f'orchestrator_oldest_step_seconds{{state="{name}"}} {age:.3f}' for name, (_, age) in sorted(steps.items())
     ]
+    if found is not None:
+        lines += ["# TYPE orchestrator_canary_age_seconds gauge", f"orchestrator_canary_age_seconds {found.age:.3f}"]
+        lines += ["# TYPE orchestrator_canary_duration_seconds gauge",
+                  f"orchestrator_canary_duration_seconds {found.duration:.3f}"]  # fmt: skip
     return "\n".join([*lines, *lane_orders.metrics(system)]) + "\n"

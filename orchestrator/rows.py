@@ -8,6 +8,8 @@ from typing import Any
 
 from orchestrator.states import RUNNING, UNBORN, Phase
 
+CANARY = "\x01canary"  # the tenant of our own instances: no token may name one with a character that is not printable
+
 
 @dataclass(frozen=True, kw_only=True)
 class Header:

@@ -12,6 +12,7 @@ from orchestrator.durations import seconds
 from orchestrator.errors import SettingsError
 
 PREFIX = "ORCHESTRATOR_"
+CAN_BE_OFF, OFF = ("canary", "deaf_after"), re.compile(r"0(\.0+)?[smh]?")
 BROKER = re.compile("(redis|rediss|amqp|amqps)://[^/]|redis[+]socket:///|sentinel://|memory://")
 
 
@@ -46,6 +47,9 @@ class Settings:
     webhook_hosts: str | None = None  # where ends may be told, separated by commas; none: nowhere
     retention: float | None = None  # what has ended so long ago is deleted; none: kept for ever
     worker_concurrency: int = 8  # threads a worker process
+    deaf_after: float = 10.0  # a worker that hears nothing of what it sends itself consumes anew; 0: it sends nothing
+    canary: float = 60.0  # between two instances of our own that prove that all goes on; 0: none
+    stop_within: float = 10.0  # from being told to stop to the end of the process
 
     @property
     def base_url(self) -> str:
@@ -65,6 +69,8 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
 def _parse(name: str, kind: str, text: str) -> object:
     variable = PREFIX + name.upper()
     try:
+        if name in CAN_BE_OFF and OFF.fullmatch(text):
+            return 0.0
         if kind.startswith("float"):
             return seconds(text)
         if kind == "int":

@@ -23,8 +23,9 @@ from orchestrator.servers.stack import compose
 from orchestrator.servers.wake import Wake, wakened
 from orchestrator.settings import Settings
 
-STOP_AFTER = 12.0  # seconds from being told to the last process gone
-FOR_NEEDED = 0.4  # of that, kept for those that the others need
+STOP_AFTER = 14.0  # seconds from being told to the last process gone
+FOR_NEEDED = 0.25  # of that, kept for those that the others need
+TO_END = 0.5  # seconds beyond the time that a worker gives itself, in which its process has to be gone
 READY_WITHIN = 60.0  # seconds for each at its first start
 LOOK_EVERY = 0.1  # seconds between questions whether a child is ready
 FIRST_DELAY, LONGEST_DELAY = 0.25, 10.0  # seconds before a dead child is started again: doubled each time …
@@ -38,7 +39,12 @@ def up(settings: Settings, *, workers: int, port: int | None, data_dir: Path) ->
     """
     stack = compose(settings, workers=workers, port=port, data_dir=data_dir)
     with stack.held:
-        return supervise(stack.children, announce=f"ready: {stack.url}/ui")
+        return supervise(stack.children, stop_after=stop_after(settings), announce=f"ready: {stack.url}/ui")
+
+
+def stop_after(settings: Settings) -> float:
+    """So long that a worker can end by itself; 14 seconds with the default."""
+    return (settings.stop_within + TO_END) / (1 - FOR_NEEDED)
 
 
 @dataclass

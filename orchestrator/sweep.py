@@ -82,6 +82,20 @@ def _lose(system: System) -> Verb:
     return verb
 
 
+def hand_over(system: System) -> int:
+    """Lose at once what this process holds and cannot end any more. Returns how many instances that concerned."""
+
+    def verb(instance: Instance) -> bool:
+        held = [row for row in instance.rows() if row.is_leased and row.worker == system.worker]
+        for row in held:
+            attempts.lose(instance, row, losses=system.settings.losses, handed_over=True)
+        return bool(held)
+
+    with system.database.transaction() as connection:
+        ids = due.held_instances(connection, system.worker)
+    return _move(system, ids, verb)
+
+
 def _time_out(instance: Instance) -> bool:
     overdue = [row for row in instance.rows() if escalation.is_due(instance, row)]
     for row in overdue:

@@ -79,7 +79,7 @@ def settings(database_url: str, broker_url: str, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("ORCHESTRATOR_DATA_DIR", str(tmp_path))
     return Settings(
         database_url=database_url, broker_url=broker_url, auth="local", data_dir=str(tmp_path), lease=5.0,
-        sweep_every=0.2, republish_after=1.0,
+        sweep_every=0.2, republish_after=1.0, canary=0.0,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from celery.contrib.testing.worker import start_worker
 from celery.worker import state
@@ -57,12 +57,14 @@ def _wake_to_stop(system: System) -> None:
 
 
 @contextmanager
-def worker_process(system: System, **changed: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker that may be killed; `changed` adds to its environment."""
+def worker_process(
+    system: System, *, output: IO[bytes] | None = None, **changed: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that may be killed; `changed` adds to its environment, `output` takes what it says."""
     argv = [sys.executable, "-m", "celery", "-A", "worker", "worker", "-P", "threads", "-c", "4", "-l", "WARNING",
             "--without-gossip", "--without-mingle", "--without-heartbeat"]  # fmt: skip
     env = {**os.environ, "PYTHONWARNINGS": "ignore", **environment(system.settings), **changed}
-    process = subprocess.Popen(argv, env=env)
+    process = subprocess.Popen(argv, env=env, stdout=output, stderr=output)
     try:
         yield process
     finally:

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.lane import Call
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 
 def folder() -> Path:

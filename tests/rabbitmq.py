@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import amqp
@@ -27,9 +28,31 @@ READY_WITHIN = 90.0  # seconds
 STOP_WITHIN = 30.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A broker of its own in a folder: it may be started again there."""
+
+    folder: Path
+    mapper: Child
+    child: Child
+    port: int
+    api: str
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@{LOOPBACK}:{self.port}//"
+
+    @contextmanager
+    def up(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Running, and answering, until the end of the block."""
+        with running(self.child, self.folder) as process:
+            wait_for(self.port, process, self.folder / "rabbitmq.out")
+            yield process
+
+
 @contextmanager
-def rabbitmq() -> Iterator[Mapping[str, str]]:
-    """The environment variables by which the fixtures find it."""
+def node() -> Iterator[Node]:
+    """One that has not been started yet; its port mapper has."""
     with servers.data_directory() as folder:
         amqp_port, http_port, mapper_port = free_port(), free_port(), free_port()
         (folder / "rabbitmq.conf").write_text(
@@ -40,11 +63,16 @@ def rabbitmq() -> Iterator[Mapping[str, str]]:
         (folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
         env = environment(folder, mapper_port)
         mapper = Child(name="epmd", argv=(program("epmd"), "-address", LOOPBACK, "-port", str(mapper_port)), env=env)
-        node = Child(name="rabbitmq", argv=(str(SCRIPTS / "rabbitmq-server"),), env=env)
-        url = f"amqp://guest:guest@{LOOPBACK}:{amqp_port}//"
-        with running(mapper, folder), running(node, folder) as process:
-            wait_for(amqp_port, process, folder / "rabbitmq.out")
-            yield {servers.BROKER: url, servers.RABBITMQ_API: f"http://{LOOPBACK}:{http_port}"}
+        child = Child(name="rabbitmq", argv=(str(SCRIPTS / "rabbitmq-server"),), env=env)
+        with running(mapper, folder):
+            yield Node(folder=folder, mapper=mapper, child=child, port=amqp_port, api=f"http://{LOOPBACK}:{http_port}")
+
+
+@contextmanager
+def rabbitmq() -> Iterator[Mapping[str, str]]:
+    """The environment variables by which the fixtures find it."""
+    with node() as found, found.up():
+        yield {servers.BROKER: found.url, servers.RABBITMQ_API: found.api}
 
 
 def environment(folder: Path, mapper_port: int) -> dict[str, str]:

@@ -361,7 +361,7 @@ def airport(postgres_server: str, template: str, places: servers.BrokerPlaces, f
         lanes.write_text(registered.format(url=service.url))
         clock = Clock(database_url)
         clock.install()
-        given = {"auth": "local", "lease": LEASE, "sweep_every": 0.1, "republish_after": 1.0, **changed}
+        given = {"auth": "local", "lease": LEASE, "sweep_every": 0.1, "republish_after": 1.0, "canary": 0.0, **changed}
         settings = Settings(database_url=database_url, broker_url=broker_url, services_file=str(lanes), **given)
         with composed(settings) as system:
             yield Airport(system=system, service=service, clock=clock)

@@ -239,9 +239,19 @@ class HealthAnswer(Wire):
     ok: bool
 
 
+class Canary(Wire):
+    age: float | None = Field(description="Seconds since the newest one that has completed was started")
+    late: bool = Field(description="None has been completed for three intervals, or ever")
+
+
 class ReadyAnswer(HealthAnswer):
     database: bool
     broker: bool
+    canary: Canary | None = Field(description="null: it is switched off")
+
+
+class ReadyQuery(Lenient):
+    canary: Literal["strict"] | None = Field(None, description="`strict`: 503 also while it is late")
 
 
 class ProblemError(Wire):

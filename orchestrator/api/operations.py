@@ -33,21 +33,29 @@ def healthz() -> dict[str, Any]:
 
 
 @routes.get("/readyz", responses={200: m.ReadyAnswer, 503: m.problem_response("What does not answer is false")})
-def readyz() -> dict[str, Any] | Response:
-    """Database and broker answer: 200; else 503, and which of them does not."""
+def readyz(query: m.ReadyQuery) -> dict[str, Any] | Response:
+    """Database and broker answer: 200; else 503, and which of them does not. A late canary is told, and is a 503 only for
+    who asks for that: no web server can do anything about it, and all of them go on taking starts."""
     found = queries.ready(system())
-    if found["ok"]:
-        return {"ok": True, "database": True, "broker": True}
-    log.error("not ready", **found)  # why: an address or a user's name is not for everybody who may ask
     answering = {name: found[name] == "ok" for name in ("database", "broker")}
-    silent = " and the ".join(name for name, answers in answering.items() if not answers)
+    if not found["ok"]:
+        log.error("not ready", **found)  # why: an address or a user's name is not for everybody who may ask
+        silent = " and the ".join(name for name, answers in answering.items() if not answers)
+        return _not_ready(answering, f"No answer from the {silent}; the log says why.")
+    proof = queries.proof(system())
+    if query.canary and proof and proof["late"]:
+        return _not_ready({**answering, "canary": proof}, "Nothing has come through for too long: are workers running?")
+    return {"ok": True, **answering, "canary": proof}
+
+
+def _not_ready(told: dict[str, Any], why: str) -> Response:
     return respond(
         ProblemDocument(
             status=503,
             kind="not-ready",
             title="Not ready",
-            members={"ok": False, **answering},
-            detail=f"No answer from the {silent}; the log says why.",
+            members={"ok": False, **told},
+            detail=why,
             headers={"Retry-After": RETRY_AFTER},
         )
     )

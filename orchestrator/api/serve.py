@@ -57,7 +57,9 @@ def options(settings: Settings) -> dict[str, Any]:
         "workers": 1,
         "threads": THREADS,
         "timeout": 60,  # seconds without a sign of life from the worker
-        "graceful_timeout": 10,  # seconds that requests under way are given at the end
+        "graceful_timeout": max(
+            1, int(settings.stop_within) - 1
+        ),  # seconds that requests under way are given at the end
         "control_socket_disable": True,
         "proc_name": "orchestrator-web",
         "logger_class": _logger(settings),

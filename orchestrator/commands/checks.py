@@ -13,6 +13,7 @@ from celery import Celery
 from kombu import Connection as Broker
 from sqlalchemy import Connection
 
+from orchestrator import canary
 from orchestrator.bootstrap import BROKER_SECONDS, celery_app
 from orchestrator.commands import failures
 from orchestrator.commands.connection import NO_BROKER, located
@@ -21,6 +22,7 @@ from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE, Lane
 from orchestrator.lanes import registry
 from orchestrator.lanes.exchanges import LANDED_QUEUE
 from orchestrator.settings import Settings
+from orchestrator.store import canary as canary_rows
 from orchestrator.store import definitions, health, programs, schema, tenancy
 from orchestrator.store.database import Database
 
@@ -94,6 +96,7 @@ def _database(settings: Settings, queues: Collection[str] | None) -> Findings:
             ("tenants", _tenants),
             ("queues", lambda connection: _waiting(connection, settings, queues)),
             ("instances", _stuck),
+            ("canary", lambda connection: _canary(connection, settings)),
             ("definitions", lambda connection: _refused(connection, settings.tenant)),
         ]
     try:
@@ -190,6 +193,22 @@ def _stuck(connection: Connection) -> Findings:
         yield bad("instances", f"{count} STUCK: they need a person", "see `orchestrator list --stuck`")
     else:
         yield ok("instances", "none is STUCK")
+
+
+def _canary(connection: Connection, settings: Settings) -> Findings:
+    """Whether an instance of our own came through lately."""
+    if not settings.canary:
+        yield ok("canary", "switched off by ORCHESTRATOR_CANARY")
+        return
+    proof = canary_rows.newest(connection)
+    if proof is None:
+        said = f"none has come through yet; workers send one every {settings.canary:g} s"
+        yield Finding(check="canary", state="unknown", found=said)
+    elif canary.is_late(proof, settings.canary):
+        yield bad("canary", f"the last one to come through was started {proof.age:.0f} s ago",
+                  "do workers run, and take messages of queue legs?")  # fmt: skip
+    else:
+        yield ok("canary", f"started {proof.age:.0f} s ago, it was through within {proof.duration:.2f} s")
 
 
 def _refused(connection: Connection, tenant: str) -> Findings:

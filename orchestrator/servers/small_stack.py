@@ -24,7 +24,7 @@ from orchestrator.servers.data_directory import make
 from orchestrator.servers.stack import answers, command, environment, hold_port, with_local_auth
 from orchestrator.settings import Settings
 
-STOPS_WITHIN = 5.0  # seconds, then it is killed: its leases run out, and another worker goes on
+STOPS_WITHIN = 5.0  # seconds, then it is killed
 WEB_READY_WITHIN = 20.0  # seconds
 LOG_TAIL = 1500  # characters
 
@@ -112,7 +112,8 @@ def running(settings: Settings, data_dir: Path, say: Callable[[str], None]) -> I
         data_dir, prepared = _prepare(settings, data_dir, held, say)
         running_stack.forget_web(data_dir)
         port = hold_port(settings, None, held)
-        settings = with_local_auth(replace(settings, port=port, data_dir=str(data_dir.resolve())))
+        settings = with_local_auth(replace(settings, port=port, data_dir=str(data_dir.resolve()), canary=0.0,
+                                          stop_within=min(settings.stop_within, STOPS_WITHIN - 1)))  # fmt: skip
         urls = {server: one.url for server, one in prepared.items()}
         settings = replace(
             settings,

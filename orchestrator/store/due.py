@@ -115,6 +115,10 @@ SELECT DISTINCT instance_id FROM (
   SELECT instance_id FROM step s WHERE state = 'RUNNING' AND lease_until < (SELECT clock_now()) AND {NOT_PUT_OFF}
   ORDER BY lease_until LIMIT :limit) s
 """)
+# What a process has under way. (step_worker)
+HELD = text(
+    "SELECT DISTINCT instance_id FROM step WHERE state = 'RUNNING' AND worker = :worker AND lease_until IS NOT NULL"
+)
 OVERDUE = text(f"""
 SELECT DISTINCT instance_id FROM (
   SELECT instance_id FROM step s WHERE state = 'WAITING' AND due_at <= (SELECT clock_now()) AND {NOT_PUT_OFF}
@@ -210,6 +214,11 @@ def _told(rows: Sequence[Key]) -> str:
 def lost_instances(connection: Connection, limit: int) -> list[str]:
     """Instances with a step whose lease has run out."""
     return [row[0].hex for row in connection.execute(LOST, {"limit": limit})]
+
+
+def held_instances(connection: Connection, worker: str) -> list[str]:
+    """Instances with a step that a process runs."""
+    return [row[0].hex for row in connection.execute(HELD, {"worker": worker})]
 
 
 def overdue_instances(connection: Connection, limit: int) -> list[str]:

@@ -8,6 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from orchestrator.rows import CANARY
+
 # Not `clock_now()`: there may be no tables and functions of ours yet.
 SERVER = text("SELECT current_setting('server_version'), clock_timestamp()")
 # What is held back on purpose (a suspended instance, a retry that is not due, a lane's turn) waits for no worker. (step_unpublished,
@@ -15,10 +17,10 @@ SERVER = text("SELECT current_setting('server_version'), clock_timestamp()")
 WAITING = text("""
 SELECT s.queue, count(*), extract(epoch FROM (SELECT clock_now()) - min(s.ready_at))
 FROM step s JOIN instance i ON i.id = s.instance_id AND i.suspended_at IS NULL
-WHERE s.state IN ('READY', 'RETRYING') AND s.ready_at <= (SELECT clock_now()) AND s.deferred IS NULL
+WHERE s.state IN ('READY', 'RETRYING') AND s.ready_at <= (SELECT clock_now()) AND s.deferred IS NULL AND s.tenant <> :canary
 GROUP BY s.queue ORDER BY s.queue
 """)
-STUCK = text("SELECT count(*) FROM instance WHERE status = 'STUCK'")
+STUCK = text("SELECT count(*) FROM instance WHERE status = 'STUCK' AND tenant <> :canary")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +39,12 @@ def server(connection: Connection) -> tuple[str, datetime]:
 
 
 def waiting(connection: Connection) -> Sequence[Waiting]:
-    return [Waiting(queue=row[0], steps=row[1], oldest=float(row[2])) for row in connection.execute(WAITING)]
+    return [
+        Waiting(queue=row[0], steps=row[1], oldest=float(row[2]))
+        for row in connection.execute(WAITING, {"canary": CANARY})
+    ]
 
 
 def stuck(connection: Connection) -> int:
     """Instances that need a person."""
-    return int(connection.execute(STUCK).scalar_one())
+    return int(connection.execute(STUCK, {"canary": CANARY}).scalar_one())

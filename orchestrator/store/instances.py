@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from orchestrator.rows import CANARY
 from orchestrator.states import Phase
 from orchestrator.store.statements import ENTRY_COLUMNS, ROW_COLUMNS, WRITE_ONLY
 
@@ -88,10 +89,11 @@ SELECT output -> 'items' -> CAST(:number AS int) FROM step
 WHERE instance_id = CAST(:id AS uuid) AND step = :loop AND phase = 'do'
 """)
 # Both begin with what has not ended (instance_open): what has is by far the most.
-COUNTS = text("SELECT status, count(*) FROM instance WHERE ended_at IS NULL GROUP BY status")
+# The canary's are nobody's.
+COUNTS = text("SELECT status, count(*) FROM instance WHERE ended_at IS NULL AND tenant <> :canary GROUP BY status")
 STEP_COUNTS = text("""
 SELECT s.state, count(*), extract(epoch FROM (SELECT clock_now()) - min(s.ready_at))
-FROM instance i JOIN step s ON s.instance_id = i.id WHERE i.ended_at IS NULL
+FROM instance i JOIN step s ON s.instance_id = i.id WHERE i.ended_at IS NULL AND i.tenant <> :canary
   AND s.state IN ('READY', 'RUNNING', 'RETRYING', 'WAITING', 'UNKNOWN', 'STUCK') GROUP BY s.state
 """)
 
@@ -220,9 +222,9 @@ def item(connection: Connection, instance_id: str, loop: str, number: int) -> An
 
 def counts(connection: Connection) -> dict[str, int]:
     """Instances that have not ended, by status."""
-    return {row[0]: row[1] for row in connection.execute(COUNTS)}
+    return {row[0]: row[1] for row in connection.execute(COUNTS, {"canary": CANARY})}
 
 
 def step_counts(connection: Connection) -> dict[str, tuple[int, float]]:
     """Unfinished steps by state: how many, and the age in seconds of the oldest."""
-    return {row[0]: (row[1], float(row[2] or 0)) for row in connection.execute(STEP_COUNTS)}
+    return {row[0]: (row[1], float(row[2] or 0)) for row in connection.execute(STEP_COUNTS, {"canary": CANARY})}

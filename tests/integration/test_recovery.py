@@ -6,6 +6,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,12 +39,12 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
+def environment() -> dict[str, Any]:
     return {"PYTHONPATH": f"{Path.cwd()}:{':'.join(sys.path)}"}
 
 
 def test_a_worker_killed_in_the_middle_of_a_step_is_taken_over_by_another(
-    system: System, environment: dict[str, str]
+    system: System, environment: dict[str, Any]
 ) -> None:
     workflow = flights.define(system, HELD)
     with flights.worker_process(system, **environment) as first:

@@ -41,6 +41,8 @@ LEASE, LIMIT = 30.0, 12.0
 LANES: Mapping[str, Lane] = {
     **{kind: Lane(name=kind, transport="local", idempotency=kind) for kind in ("key", "query", "safe", "none")},
     "forgetful": Lane(name="forgetful", transport="local", idempotency="key", key_ttl=60.0),
+    "service": Lane(name="service", transport="http", idempotency="key"),
+    "harmless": Lane(name="harmless", transport="http", idempotency="safe"),
     "other": Lane(name="other", transport="local", queue="others"),
 }
 TRUE = Expression(source="true")
@@ -185,6 +187,10 @@ class Flight:
         """Its lease runs out, and the sweep sees it."""
         self.wait(LEASE + 1)
         self.on(step, attempts.lose, phase, losses=losses)
+
+    def hand_over(self, step: str, phase: Phase = "do", *, losses: int = 3) -> None:
+        """Its worker is told to stop while it calls."""
+        self.on(step, attempts.lose, phase, losses=losses, handed_over=True)
 
     def fall(self) -> None:
         """The step `last` fails for certain."""

@@ -161,6 +161,39 @@ def test_losses_in_company_do_not_count_towards_quarantine() -> None:
         assert flight.state("a") == "RETRYING"
 
 
+def test_a_step_that_is_handed_over_again_and_again_is_not_quarantined() -> None:
+    flight = Flight.of(service("a"))
+    for _ in range(5):
+        assert flight.claim("a")
+        flight.hand_over("a")
+        assert flight.row("a").state == "RETRYING"
+    assert (flight.row("a").losses, flight.row("a").tries) == (0, 0)
+    assert "was stopped in attempt 5" in (flight.history[-1].error or "")
+
+
+@pytest.mark.parametrize(
+    ("lane", "seconds"),
+    [
+        ("key", 0.0),  # a function of ours ended with its process
+        ("service", LIMIT),  # a service may still be busy with it: no sooner than when the lease runs out
+        ("harmless", 0.0),
+        ("query", LIMIT),  # it is asked when no attempt can be in flight any more
+    ],
+)
+def test_what_was_handed_over_is_repeated_when_its_call_has_ended(lane: str, seconds: float) -> None:
+    flight = Flight.of(service("a", f"{lane}.a"))
+    assert flight.claim("a")
+    flight.hand_over("a")
+    assert flight.row("a").due_at == EPOCH + seconds * SECOND
+
+
+def test_what_was_handed_over_and_can_be_neither_asked_nor_repeated_is_unknown_at_once() -> None:
+    flight = Flight.of(service("a", "none.a"))
+    assert flight.claim("a")
+    flight.hand_over("a")
+    assert (flight.row("a").state, flight.row("a").reason) == ("UNKNOWN", "uncertain")
+
+
 def test_a_step_that_loses_its_worker_again_and_again_is_quarantined() -> None:
     flight = Flight.of(service("a"))
     for _ in range(3):

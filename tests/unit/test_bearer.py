@@ -16,6 +16,7 @@ from orchestrator.api.auth import SCOPES, Forbidden, Principal, authenticator
 from orchestrator.api.bearer import LEEWAY, SESSION, InvalidToken, JwtAuthenticator
 from orchestrator.api.keys import Jwks, SharedSecret
 from orchestrator.errors import SettingsError, Unauthorized
+from orchestrator.rows import CANARY
 from orchestrator.settings import Settings
 from tests.tokens import AUDIENCE, ISSUER, Signer, claims, document, ec_signer, ed_signer, rsa_signer
 
@@ -109,6 +110,11 @@ def test_the_tenant_stands_in_the_claim_that_is_set() -> None:
     named: dict[str, Any] = {"https://city.example/agency": "parks"}
     token = EC.token(tenant="city-a", **named)
     assert verify(token, doorkeeper).tenant == "parks"
+
+
+def test_no_token_names_the_tenant_of_the_engines_own_instances() -> None:
+    with pytest.raises(InvalidToken, match="is not a text"):
+        verify(EC.token(tenant=CANARY))
 
 
 def unsigned(header: dict[str, Any], body: dict[str, Any], signature: bytes = b"") -> str:

@@ -12,6 +12,7 @@ import yaml
 
 from orchestrator.api.auth import authenticator
 from orchestrator.api.bearer import JwtAuthenticator
+from orchestrator.durations import seconds
 from orchestrator.errors import SettingsError
 from orchestrator.settings import PREFIX, Settings, load
 
@@ -33,6 +34,12 @@ def test_a_command_is_one_that_the_command_line_has(name: str) -> None:
     for word in SERVICES[name]["command"]:
         assert isinstance(group, click.Group)
         group = group.commands[word]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_nobody_is_killed_before_he_has_had_his_time_to_stop(name: str) -> None:
+    grace = seconds(SERVICES[name].get("stop_grace_period", "10s"))  # Docker's own default
+    assert grace > Settings().stop_within or name in ("beat", "upgrade")
 
 
 @pytest.mark.parametrize("name", OURS)

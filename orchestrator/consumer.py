@@ -1,0 +1,64 @@
+"""The Celery consumer of a worker: what it does beyond Celery's own when a broker comes back, and when it is to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from celery.worker import state
+from celery.worker.consumer import Consumer as CeleryConsumer
+
+SOONEST, LONGEST = 0.5, 2.0  # seconds between two tries to reach a broker that is away
+
+
+class Deaf(ConnectionError):
+    """The connection stands, and nothing comes by it."""
+
+
+class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
+    """`when_stopping` is called once it has been told to stop, by a signal or otherwise."""
+
+    when_stopping: Callable[[], None] = staticmethod(lambda: None)
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Celery's own waits for longer with every try, up to half a minute: so long would a broker be back in vain."""
+        conn.ensure_connection = partial(
+            conn.ensure_connection, interval_start=SOONEST, interval_step=SOONEST, interval_max=LONGEST
+        )
+        return super().ensure_connected(conn)
+
+    def stop(self) -> None:
+        """Give the broker back all that it has sent us, at once: what was not begun others may begin. Whoever gets what
+        is under way here finds nothing to claim, so the calls need no connection to be recorded, and no acknowledgement.
+
+        Celery's own keeps the connection until the last call has ended, and what was not begun with it.
+        """
+        self.when_stopping()
+        for request in (*state.reserved_requests, *state.active_requests):
+            request.acknowledged = True
+        super().stop()
+        self.shutdown()
+
+    def wake(self) -> None:
+        """Let the event loop look whether it should stop. A signal does not: it only interrupts the wait for the broker,
+        which Python then takes up again, for up to ten seconds. To be called by another thread than the main one."""
+        self.call_soon(_nothing)
+
+    def begin_anew(self) -> None:
+        """Close the connection, and consume by another. May be called by any thread; its own main loop does it."""
+        self.call_soon(_raise_deaf)
+
+    @property
+    def is_full(self) -> bool:
+        """It has taken as many messages as it may: the others wait for room, and not because it is deaf."""
+        limit = self.qos.value if self.qos else 0
+        return bool(limit) and len(state.reserved_requests) >= limit
+
+
+def _nothing() -> None:
+    pass
+
+
+def _raise_deaf() -> None:
+    raise Deaf(Deaf.__doc__)

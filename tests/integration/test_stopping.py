@@ -1,0 +1,232 @@
+"""A worker that is told to stop: in time, with nothing lost, and others go on at once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from orchestrator import births
+from orchestrator.settings import Settings
+from orchestrator.stopping import CUT_OFF, Deadline
+from orchestrator.system import System
+from tests import flights, held_lane
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+WITHIN = 5.0  # seconds
+BUSY = 2.0  # seconds that a busy machine may take to notice the end of a process
+LEASE = 20.0  # so long that nothing here waits for it
+SERVICES = """
+services:
+  held: {transport: local, module: tests.held_lane, timeout: 110s}
+  once: {transport: local, module: tests.held_lane, timeout: 110s, idempotency: none}
+"""
+HELD = """
+id: held
+steps:
+  - {id: before, service: held.pass_by}
+  - {id: during, service: held.hold}
+  - {id: after, service: held.pass_by}
+"""
+ONCE = "id: once\nsteps: [{id: during, service: once.hold}]"
+SHORT = "id: short\nsteps: [{id: only, service: held.pass_by}]"
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path) -> Settings:
+    services = tmp_path / "services.yaml"
+    services.write_text(SERVICES)
+    return replace(settings, services_file=str(services), workflows_dir=str(tmp_path), lease=LEASE, stop_within=WITHIN)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several processes have to start: on a busy machine that takes its time."""
+    monkeypatch.setattr(flights, "PATIENCE", 100.0)
+
+
+@pytest.fixture
+def environment() -> dict[str, Any]:
+    return {"PYTHONPATH": f"{Path.cwd()}:{':'.join(sys.path)}"}
+
+
+@contextmanager
+def another(system: System, environment: dict[str, Any], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """One more worker that consumes."""
+    log = folder / "another.log"
+    with log.open("wb") as output, flights.worker_process(system, output=output, **environment) as process:
+        flights.until(lambda: b"ready." in log.read_bytes(), "another worker")
+        yield process
+
+
+@pytest.fixture
+def said(tmp_path: Path) -> Path:
+    """What the first worker has said."""
+    return tmp_path / "first.log"
+
+
+@pytest.fixture
+def first(system: System, environment: dict[str, Any], said: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that nothing but the test stops; it consumes."""
+    flights.define(system, SHORT)
+    with said.open("wb") as output, flights.worker_process(system, output=output, **environment) as process:
+        flights.ended(system, flights.start(system, "short", {}))
+        yield process
+
+
+def start_many(system: System, count: int) -> list[str]:
+    """So many short ones at once, which go in waves."""
+    with system.database.transaction() as connection:
+        return births.start_many_within(
+            connection, system.plans, system.settings, tenant=flights.TENANT, workflow_id="short", payloads=[{}] * count
+        )
+
+
+def told_to_stop(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """Its exit code, and how many seconds it took."""
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    code = process.wait(timeout=WITHIN + 30)
+    return code, time.monotonic() - began
+
+
+def test_an_idle_worker_ends_at_once_and_well(first: subprocess.Popen[bytes]) -> None:
+    code, took = told_to_stop(first)
+    print(f"idle: {took:.2f} s")
+    assert code == 0
+    assert took < WITHIN + BUSY
+
+
+def test_a_call_that_ends_in_time_is_recorded_and_the_next_step_is_anothers(
+    system: System, first: subprocess.Popen[bytes], environment: dict[str, Any], tmp_path: Path
+) -> None:
+    flights.define(system, HELD)
+    instance = flights.start(system, "held", {})
+    flights.until(lambda: held_lane.calls("hold"), "the call in the middle")
+    with another(system, environment, tmp_path):
+        timer = threading.Timer(0.5, held_lane.let_go, ["hold"])
+        timer.start()
+        code, took = told_to_stop(first)
+        print(f"drained: {took:.2f} s")
+        assert code == 0
+        shown = flights.ended(system, instance)
+
+    assert shown["status"] == "COMPLETED"
+    assert [one["attempt"] for one in shown["steps"]] == [1, 1, 1]
+    workers = [one["worker"] for one in shown["history"] if one["verb"] == "claim"]
+    assert len(set(workers[:2])) == 1
+    assert workers[2] != workers[1]
+
+
+def test_a_call_that_does_not_end_in_time_is_handed_over_without_waiting_for_its_lease(
+    system: System, first: subprocess.Popen[bytes], environment: dict[str, Any], tmp_path: Path
+) -> None:
+    flights.define(system, HELD)
+    instance = flights.start(system, "held", {})
+    flights.until(lambda: held_lane.calls("hold"), "the call in the middle")
+    with another(system, environment, tmp_path):
+        code, took = told_to_stop(first)
+        began = time.monotonic()
+        flights.until(lambda: len(held_lane.calls("hold")) == 2, "the second call")
+        print(f"busy: {took:.2f} s; taken over after {time.monotonic() - began:.2f} s")
+        held_lane.let_go("hold")
+        shown = flights.ended(system, instance)
+
+    assert code == CUT_OFF
+    assert took < WITHIN + BUSY
+    assert time.monotonic() - began < LEASE / 2
+    assert shown["status"] == "COMPLETED"
+    assert len(set(held_lane.calls("hold"))) == 1, "both attempts carry the same key"
+    assert [one["verb"] for one in shown["history"] if one["step"] == "during"] == [
+        "ready", "claim", "lose", "claim", "succeed",
+    ]  # fmt: skip
+
+
+def test_an_effect_that_nobody_can_ask_about_is_unknown_at_once(system: System, first: subprocess.Popen[bytes]) -> None:
+    flights.define(system, ONCE)
+    instance = flights.start(system, "once", {})
+    flights.until(lambda: held_lane.calls("hold"), "the call")
+    code, _ = told_to_stop(first)
+
+    assert code == CUT_OFF
+    shown = flights.status(system, instance)
+    assert (shown["status"], shown["reason"]) == ("STUCK", "uncertain")
+    assert "was stopped in attempt 1" in shown["steps"][0]["error"]
+
+
+def test_what_was_not_begun_others_begin_at_once(
+    system: System, first: subprocess.Popen[bytes], environment: dict[str, Any], tmp_path: Path
+) -> None:
+    """Four threads hold calls; many more messages and a wave's rest wait. None waits for those calls, or for a lease."""
+    flights.define(system, HELD)
+    flights.define(system, SHORT)
+    held = [flights.start(system, "held", {}) for _ in range(4)]
+    flights.until(lambda: len(held_lane.calls("hold")) == 4, "all threads busy")
+    waiting = start_many(system, 300)
+    with another(system, environment, tmp_path):
+        began = time.monotonic()
+        first.send_signal(signal.SIGTERM)
+        for one in waiting:
+            flights.ended(system, one)
+        print(f"what waited was done {time.monotonic() - began:.2f} s after the signal")
+        assert first.wait(timeout=WITHIN + 30) == CUT_OFF
+        held_lane.let_go("hold")
+        for one in held:
+            assert flights.ended(system, one)["status"] == "COMPLETED"
+
+    keys = held_lane.calls("pass_by")
+    assert len(keys) == len(set(keys)), "none was called twice but those that were cut off"
+    again = held_lane.calls("hold")
+    assert len(again) == 8
+    assert len(set(again)) == 4
+
+
+def test_a_second_signal_ends_it_at_once_and_the_lease_does_the_rest(
+    system: System, first: subprocess.Popen[bytes], said: Path
+) -> None:
+    flights.define(system, HELD)
+    instance = flights.start(system, "held", {})
+    flights.until(lambda: held_lane.calls("hold"), "the call in the middle")
+    first.send_signal(signal.SIGTERM)
+    flights.until(lambda: b"Warm shutdown" in said.read_bytes(), "the first to be heeded")
+    began = time.monotonic()
+    first.send_signal(signal.SIGTERM)
+
+    assert first.wait(timeout=WITHIN) == 128 + signal.SIGTERM
+    assert time.monotonic() - began < WITHIN / 2
+    assert flights.status(system, instance)["status"] == "RUNNING"
+
+
+def test_time_runs_also_where_the_database_hangs(system: System) -> None:
+    """A lock that somebody holds stands for it."""
+    flights.define(system, HELD)
+    instance = flights.start(system, "held", {})
+    ended: list[int] = []
+    waits = threading.Event()
+
+    def end(code: int) -> None:
+        ended.append(code)
+        waits.set()
+
+    with flights.worker(system):
+        flights.until(lambda: held_lane.calls("hold"), "the call in the middle")
+        deadline = Deadline(replace(system, settings=replace(system.settings, stop_within=1.0)), end)
+        with psycopg.connect(system.database.url) as holder:
+            holder.execute("LOCK TABLE step IN ACCESS EXCLUSIVE MODE")
+            deadline.start()
+            system.stopping.set()
+            assert waits.wait(timeout=20)
+            assert ended == [CUT_OFF], "by the last timer, for the lock is held still"
+        held_lane.let_go("hold")
+    assert flights.status(system, instance)["status"] != "STUCK"

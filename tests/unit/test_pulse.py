@@ -1,0 +1,56 @@
+"""What the silence of a worker's own pulse means: with no time, no thread and no broker."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.pulse import BEATS, LOOKS, Ear
+
+PATIENCE = 10.0
+LOOK = PATIENCE / (BEATS * LOOKS)
+
+
+@pytest.fixture
+def ear() -> Ear:
+    return Ear(patience=PATIENCE)
+
+
+def listen(ear: Ear, seconds: float, *, is_full: bool = False) -> list[str]:
+    """What it did in so many seconds of looks, but for waiting."""
+    acts = [ear.listen(LOOK, is_full=is_full) for _ in range(round(seconds / LOOK))]
+    return [act for act in acts if act != "wait"]
+
+
+def test_who_is_heard_is_left_alone(ear: Ear) -> None:
+    for _ in range(20):
+        assert listen(ear, PATIENCE - LOOK) == []
+        ear.hear()
+
+
+def test_silence_makes_it_begin_anew_once_and_then_give_up(ear: Ear) -> None:
+    assert listen(ear, PATIENCE - LOOK) == []
+    assert listen(ear, LOOK) == ["begin anew"]
+    assert listen(ear, PATIENCE) == ["give up"]
+
+
+def test_a_new_connection_that_helped_is_forgotten(ear: Ear) -> None:
+    assert listen(ear, PATIENCE) == ["begin anew"]
+    ear.hear()
+    assert listen(ear, PATIENCE) == ["begin anew"]
+
+
+def test_a_worker_without_room_for_another_message_is_not_deaf_however_long(ear: Ear) -> None:
+    assert listen(ear, 100 * PATIENCE, is_full=True) == []
+    assert listen(ear, PATIENCE - LOOK) == []
+
+
+def test_a_broker_that_takes_nothing_excuses_the_silence(ear: Ear) -> None:
+    for _ in range(20):
+        assert listen(ear, PATIENCE - LOOK) == []
+        ear.excuse()
+
+
+def test_a_process_that_was_stopped_and_woken_has_not_been_listening(ear: Ear) -> None:
+    assert listen(ear, PATIENCE / 2) == []
+    assert ear.listen(3600.0, is_full=False) == "wait"
+    assert listen(ear, PATIENCE / 4) == []
