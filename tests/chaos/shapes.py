@@ -263,7 +263,7 @@ steps:
         airport.reached(trace, "STUCK")
         airport.order(engine.resolve, trace, step="pay", verdict=verdict)
         airport.ended(trace)
-        found[verdict] = trace
+        found[f"unknown-{verdict}"] = trace
     return found
 
 

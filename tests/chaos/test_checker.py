@@ -11,6 +11,7 @@ import pytest
 
 from tests import flights, servers
 from tests.chaos import checker, recorded, shapes
+from tests.chaos.forged import FORGERIES, forge
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
@@ -62,3 +63,16 @@ def test_the_checker_imports_nothing_of_what_it_checks() -> None:
             for name in names:
                 assert name.partition(".")[0] not in ("orchestrator", "tasks"), f"{path.name} imports {name}"
                 assert not name.startswith("tests") or name.startswith("tests.chaos.checker"), path.name
+
+
+@pytest.mark.parametrize("what", FORGERIES)
+def test_forged_evidence_is_reported_by_its_kind(what: str, flown: Flown, tmp_path: Path) -> None:
+    forgery, ledger = FORGERIES[what], tmp_path / "ledger.jsonl"
+    with servers.database(flown.server, template=servers.database_name(flown.database)) as copy:
+        forge(forgery, flown.traces, copy, flown.ledger, ledger)
+        report = checker.check(copy, ledger)
+    assert forgery.kind in report.kinds, [str(one) for one in report.violations]
+
+
+def test_every_kind_of_violation_is_seen_by_a_test() -> None:
+    assert {forgery.kind for forgery in FORGERIES.values()} == set(checker.KINDS)

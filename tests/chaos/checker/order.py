@@ -24,7 +24,7 @@ def begun(case: Case) -> Iterator[Violation]:
         if event.key is not None:
             places[event.key] = event.after
     if case.header.status == "COMPLETED" and not case.replay.standing.is_ending:
-        for text in _unfinished(case.definition.steps[-1], (), places):
+        for _, text in _unfinished(case.definition.steps[-1], (), places, "effect-skipped"):
             yield case.violation("effect-skipped", f"it is COMPLETED, and {text}")
 
 
@@ -40,8 +40,8 @@ def _judged(case: Case, event: Event, places: dict[Key, Place]) -> Iterator[Foun
         yield from _one_way(node, event, places)
     elif event.verb == "succeed" and node.is_block:
         for inner in _inside(node, numbers_of(name), places):
-            for text in _unfinished(*inner, places):
-                yield "join-early", f"{name} has ended, and {text}"
+            for kind, text in _unfinished(*inner, places, "join-early"):
+                yield kind, f"{name} has ended, and {text}"
     elif event.verb == "skip" and not _may_skip(node, event):
         yield "effect-skipped", f"{name} is skipped for the reason {event.entry.reason}, which the definition has not"
 
@@ -68,7 +68,9 @@ def _in_turn(node: Node, numbers: Sequence[int], places: dict[Key, Place]) -> It
     if node.before is not None:
         kind = "join-early" if node.before.is_block else "effect-out-of-order"
         name = named(node.id, numbers)
-        yield from ((kind, f"{name} begins, and {text}") for text in _unfinished(node.before, numbers, places))
+        yield from (
+            (one, f"{name} begins, and {text}") for one, text in _unfinished(node.before, numbers, places, kind)
+        )
     elif node.block is not None and node.block.kind == "group":
         yield from _in_turn(node.block, numbers, places)
     elif node.block is not None:
@@ -82,8 +84,8 @@ def _within(node: Node, block: Node, numbers: Sequence[int], places: dict[Key, P
         yield "effect-out-of-order", f"{named(node.id, numbers)} begins, and {around} around it is not open"
     if block.kind == "repeat" and numbers[-1] > 0:
         before = (*numbers[:-1], numbers[-1] - 1)
-        for text in _unfinished(block.inside[0][-1], before, places):
-            yield "effect-out-of-order", f"{named(node.id, numbers)} begins, and {text}"
+        for kind, text in _unfinished(block.inside[0][-1], before, places, "effect-out-of-order"):
+            yield kind, f"{named(node.id, numbers)} begins, and {text}"
 
 
 def _one_way(node: Node, event: Event, places: dict[Key, Place]) -> Iterator[Found]:
@@ -98,18 +100,18 @@ def _one_way(node: Node, event: Event, places: dict[Key, Place]) -> Iterator[Fou
             yield "effect-not-allowed", f"{event.entry.step} begins, and {block.id} went the way of {way[0].id}"
 
 
-def _unfinished(node: Node, numbers: Sequence[int], places: dict[Key, Place]) -> Iterator[str]:
-    """What is not over of a step; of a group, of each of its members."""
+def _unfinished(node: Node, numbers: Sequence[int], places: dict[Key, Place], kind: str) -> Iterator[Found]:
+    """What is not over of a step, which is a violation of that kind; of a group, of each of its members."""
     if node.kind == "group":
         for branch in node.inside:
-            yield from _unfinished(branch[-1], numbers, places)
+            yield from _unfinished(branch[-1], numbers, places, kind)
         return
     name = named(node.id, numbers)
     place = places.get((name, "do"))
     if place is None:
-        yield f"{name} was passed over"
+        yield "effect-skipped", f"{name} was passed over"
     elif place.state not in table.OVER or (place.state == "FAILED" and not node.goes_on):
-        yield f"{name} is {place.state}"
+        yield kind, f"{name} is {place.state}"
 
 
 def _inside(node: Node, numbers: Sequence[int], places: dict[Key, Place]) -> Iterator[tuple[Node, Sequence[int]]]:
