@@ -218,6 +218,10 @@ FORGERIES = {
     "another body": Forgery(kind="key-body-differs", shape="sequence", edit=repeated("a", "call", body="0" * 64)),
     "a call twice by one attempt": Forgery(kind="call-doubled", shape="sequence", edit=repeated("a", "call")),
     "a storm of calls": Forgery(kind="storm", shape="sequence", edit=repeated("a", "call", times=40)),
+    "a definition that cannot be read": Forgery(
+        kind="definition-broken", shape="sequence",
+        sql="UPDATE definition_version SET text = 'steps: [' WHERE id = (SELECT version_id FROM instance WHERE id = %(trace)s)",
+    ),
     "a ledger with a line missing": Forgery(kind="ledger-broken", shape="sequence", edit=lambda lines, _: lines[:3] + lines[4:]),
     # joins and families
     "a step that begins twice after a join": Forgery(kind="join-doubled", shape="branches", sql=_appended("renew", "READY", "last", generation="generation + 1")),

@@ -48,22 +48,34 @@ def check(database_url: str, ledger_path: str | Path, *, storm: int = STORM) -> 
     told = ledger.read(Path(ledger_path))
     figures = Figures()
     with snapshot(database_url) as found:
-        violations = [*told.violations, *_crossed(found), *_strange(found, told)]
-        for case in _cases(found, told, storm):
+        read, broken = _definitions(found)
+        violations = [*told.violations, *broken, *_crossed(found), *_strange(found, told)]
+        for case in _cases(found, told, read, storm):
             figures.count(case)
             violations += [one for law in LAWS for one in law(case)]
     return Report(violations=tuple(violations), figures=figures.told(Counter(one.kind for one in violations)))
 
 
-def _cases(found: Snapshot, told: Ledger, storm: int) -> Iterator[Case]:
+def _definitions(found: Snapshot) -> tuple[dict[UUID, Definition], list[Violation]]:
+    read: dict[UUID, Definition] = {}
+    broken: list[Violation] = []
+    for version, one in found.versions.items():
+        try:
+            read[version] = definitions.read(one.text)
+        except definitions.Unreadable as error:
+            broken.append(Violation(kind="definition-broken", trace="-", text=f"version {version}: {error}"))
+    return read, broken
+
+
+def _cases(found: Snapshot, told: Ledger, read: Mapping[UUID, Definition], storm: int) -> Iterator[Case]:
     world = World(
         now=found.now, headers=found.headers, children=_children(found.headers), storm=storm,
         tenants={one: version.tenant for one, version in found.versions.items()},
     )  # fmt: skip
-    read: dict[UUID, Definition] = {}
     for header, steps, entries in found.instances():
-        version = header.version_id
-        definition = read.get(version) or read.setdefault(version, definitions.read(found.versions[version].text))
+        definition = read.get(header.version_id)
+        if definition is None:
+            continue
         yield Case(
             header=header, definition=definition, rows={(row.step, row.phase): row for row in steps}, entries=entries,
             lines=told.by_trace.get(header.trace, ()), replay=replay(entries, definition), world=world,

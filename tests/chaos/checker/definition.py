@@ -38,7 +38,8 @@ class Node:
 
     @property
     def calls(self) -> bool:
-        return self.kind == "service" and "service" in self.spec
+        """A bare pause tells nobody, until it is escalated."""
+        return self.kind == "service" and ("service" in self.spec or self.spec.get("onTimeout") == "escalate")
 
     @property
     def pauses(self) -> bool:
@@ -67,12 +68,13 @@ class Node:
 
     @property
     def services(self) -> set[str]:
-        """Where it may be directed, as far as the text says so; none: a lane's default is another's to say."""
-        if "onTimeout" in self.spec and self.spec["onTimeout"] == "escalate":
+        """Where it may be directed; nothing, where that is not in the text: a lane's backup is configured elsewhere."""
+        found = {str(self.spec["service"])} if "service" in self.spec else set()
+        if self.spec.get("onTimeout") == "escalate":
             escalation = self.spec.get("escalate")
             to = escalation.get("to") if isinstance(escalation, dict) else None
-            return {str(self.spec.get("service")), str(to)} if to else set()
-        return {str(self.spec["service"])} if self.calls else set()
+            return {*found, str(to)} if to else set()
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,19 +93,25 @@ class Definition:
         return node if node is not None and len(numbers_of(name)) == len(node.loops) else None
 
 
+class Unreadable(ValueError):
+    """A text that is no definition: nothing can be said of its instances."""
+
+
 def read(text: str) -> Definition:
-    spec = _parsed(text)
+    """Raises Unreadable."""
     nodes: dict[str, Node] = {}
-    return Definition(nodes=nodes, steps=_sequence(spec["steps"], nodes, (), (), None), spec=spec)
-
-
-def _parsed(text: str) -> dict[str, Any]:
     try:
-        parsed = json.loads(text)
+        spec = _parsed(text)
+        return Definition(nodes=nodes, steps=_sequence(spec["steps"], nodes, (), (), None), spec=spec)
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        raise Unreadable(f"{type(error).__name__}: {error}") from error
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
     except ValueError:
-        parsed = yaml.safe_load(text)
-    assert isinstance(parsed, dict)
-    return parsed
+        return yaml.safe_load(text)
 
 
 def _sequence(

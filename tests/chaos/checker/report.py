@@ -30,6 +30,7 @@ KINDS = {
     "join-early": "a join was passed before all that it waits for had ended",
     "child-orphaned": "a sub-workflow goes on without its parent, or a parent waits for one in vain",
     "child-differs": "a step says of its sub-workflow what is not so",
+    "definition-broken": "a definition cannot be read, so that nothing is known of its instances",
     "ledger-broken": "the ledger is not lines numbered 1..n",
 }
 
