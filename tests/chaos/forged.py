@@ -233,4 +233,17 @@ FORGERIES = {
     "a child that has not completed": Forgery(kind="child-differs", shape="parent", sql="UPDATE instance SET status = 'FAILED' WHERE parent_id = %(trace)s"),
     "a child that was not undone": Forgery(kind="child-differs", shape="wholly", sql="UPDATE instance SET status = 'COMPLETED' WHERE parent_id = %(trace)s"),
     "a child of a generation that was not": Forgery(kind="child-differs", shape="parent", sql="UPDATE instance SET parent_generation = 3 WHERE parent_id = %(trace)s"),
+    # one law each, where another one sees the like
+    "a call claimed for another service": Forgery(kind="effect-not-allowed", shape="sequence", sql=_entry("service = 'keyed.z'", "claim", "a")),
+    "a child too many": Forgery(kind="child-differs", shape="parent", sql="""
+        UPDATE instance SET parent_id = %(trace)s, parent_step = 'inspection', parent_generation = 3
+        WHERE workflow_id = 'sequence'"""),
+    "a step that begins again": Forgery(kind="begun-twice", shape="tolerant", sql="""
+        UPDATE history SET step = 'a', verb = 'renew', generation = 2, attempt = 1
+        WHERE instance_id = %(trace)s AND step = 'b' AND verb = 'ready'"""),
+    "an order of what was done that is another": Forgery(kind="undo-out-of-order", shape="undone", sql="""
+        UPDATE history SET step = CASE step WHEN 'x' THEN 'y' ELSE 'x' END
+        WHERE instance_id = %(trace)s AND step IN ('x', 'y') AND verb = 'succeed' AND phase = 'do'"""),
+    "an undo while the one before it goes on": Forgery(kind="undo-out-of-order", shape="undone", sql="""
+        DELETE FROM history WHERE instance_id = %(trace)s AND step = 'x' AND phase = 'undo' AND verb = 'succeed'"""),
 }  # fmt: skip

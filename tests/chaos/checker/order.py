@@ -53,7 +53,7 @@ def _begins(event: Event) -> bool:
 def _once(node: Node, event: Event) -> Iterator[Found]:
     if event.before.life == event.standing.life and event.before.state:
         follows = _follows_a_join(node)
-        kind = "join-doubled" if follows else "history-illegal"
+        kind = "join-doubled" if follows else "begun-twice"
         yield kind, f"{event.entry.step} begins again in the same life"
 
 

@@ -26,6 +26,7 @@ KINDS = {
     "key-body-differs": "one idempotency key was sent with different bodies",
     "call-doubled": "one attempt called its service more than once",
     "storm": "a service was called for one key more often than is sane",
+    "begun-twice": "a step that follows no join began twice in one life",
     "join-doubled": "what follows a join began twice in one life",
     "join-early": "a join was passed before all that it waits for had ended",
     "child-orphaned": "a sub-workflow goes on without its parent, or a parent waits for one in vain",
