@@ -82,13 +82,13 @@ def _copied(trace: str, copy: int) -> str:
 
 
 def _check(url: str, ledger: Path) -> int:
-    begun = time.monotonic()
+    begun, worked = time.monotonic(), time.process_time()
     report = checker.check(url, ledger)
-    seconds = time.monotonic() - begun
+    seconds, processor = time.monotonic() - begun, time.process_time() - worked
     figures = report.figures
     lines = figures["calls"] + figures["asks"] + figures["effects"]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{figures['instances']} instances, {figures['historyEntries']} entries, {lines} lines: {seconds:.1f} s, "
+    print(f"{figures['instances']} instances, {figures['historyEntries']} entries, {lines} lines: {seconds:.1f} s ({processor:.1f} of the processor), "
           f"{memory:.0f} MB, {len(report.violations)} violations")  # fmt: skip
     for violation in report.violations[:20]:
         print(violation)

@@ -12,6 +12,7 @@ from uuid import UUID
 from tests.chaos.checker import table
 from tests.chaos.checker.database import Entry, Header, Step
 from tests.chaos.checker.definition import Definition, Node
+from tests.chaos.checker.falls import Fall, falls
 from tests.chaos.checker.ledger import Line
 from tests.chaos.checker.replay import Event, Key, Place, Replay, Standing
 from tests.chaos.checker.report import Violation
@@ -90,6 +91,11 @@ class Case:
     def claim(self, line: Line) -> Claim | None:
         """The claim that a call was made under."""
         return self.claims.get((line.key.step, line.key.phase, line.attempt or 0))
+
+    @cached_property
+    def falls(self) -> dict[int, Fall]:
+        """By number; before the first one it is 0."""
+        return falls(self.events)
 
     @cached_property
     def effects(self) -> list[Line]:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 Path = tuple[tuple[str, int], ...]
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the quick one, where it was built
 BLOCKS = ("branches", "group", "switch", "forEach", "repeat")
 LOOPS = ("forEach", "repeat")
 
@@ -111,7 +112,7 @@ def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=LOADER)
 
 
 def _sequence(

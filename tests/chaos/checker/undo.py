@@ -3,52 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from tests.chaos.checker import table
 from tests.chaos.checker.case import Case
 from tests.chaos.checker.definition import Node
+from tests.chaos.checker.falls import Fall
 from tests.chaos.checker.ledger import Line
 from tests.chaos.checker.order import says_done
-from tests.chaos.checker.replay import Event, Key, Place
+from tests.chaos.checker.replay import Event, Place
 from tests.chaos.checker.report import Violation
-
-
-@dataclass(kw_only=True)
-class Fall:
-    """One time that an instance fell: what was put on the undo list, and what had its turn."""
-
-    life: int
-    listed: list[tuple[str, Place]] = field(default_factory=list)  # as it stood before it was put there
-    turns: list[str] = field(default_factory=list)
-    ended: dict[str, Place] | None = None  # how everything stood when the fall was over; none: it is not
-
-
-def falls(case: Case) -> dict[int, Fall]:
-    found: dict[int, Fall] = {}
-    places: dict[Key, Place] = {}
-    for event in case.events:
-        number, key = event.standing.falls, event.key
-        fall = found.setdefault(number, Fall(life=event.standing.life))
-        if key is not None:
-            places[key] = event.after
-            _note(fall, event)
-        elif event.verb in ("compensate", "fail", "cancel"):
-            fall.ended = {name: place for (name, phase), place in places.items() if phase == "do"}
-    return found
-
-
-def _note(fall: Fall, event: Event) -> None:
-    name = event.entry.step or ""
-    if event.verb == "undo" and event.before.state != "STUCK":
-        fall.listed.append((name, event.before))
-    elif event.entry.phase == "undo" and event.verb in ("ready", "renew") and name not in fall.turns:
-        fall.turns.append(name)
 
 
 def listed(case: Case) -> Iterator[Violation]:
     """The undo list: all that has to be undone, and nothing else; gone through from the latest on."""
-    for number, fall in falls(case).items():
+    for number, fall in case.falls.items():
         if number == 0 and fall.turns:
             yield case.violation("refund-of-what-lives", f"{', '.join(fall.turns)} undone, and it had not fallen")
             continue
@@ -90,7 +58,7 @@ def _why_undo(case: Case, node: Node, name: str, place: Place) -> str | None:
 
 def deserved(case: Case) -> Iterator[Violation]:
     """What is undone was done, or may have been: by the ledger, by the history, or as its row says."""
-    for fall in falls(case).values():
+    for fall in case.falls.values():
         for name, place in fall.listed:
             node = case.node(name)
             if node is not None and (why := _why_not(case, node, name, place, fall)):
@@ -128,7 +96,7 @@ def in_turn(case: Case) -> Iterator[Violation]:
 def by_ledger(case: Case) -> Iterator[Violation]:
     """The services' own order: each undo is called after the one before it was done, and after all that it undoes."""
     calls, effects = _by_fall(case, "call"), _by_fall(case, "effect")
-    for number, fall in falls(case).items():
+    for number, fall in case.falls.items():
         last, last_name = _last_done(case, fall.life)
         for name in fall.turns:
             first = calls.get((number, name))
