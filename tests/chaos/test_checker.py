@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests import flights, servers
 from tests.chaos import checker, recorded, shapes
+from tests.chaos.checker import __main__ as program
 from tests.chaos.forged import FORGERIES, forge
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
@@ -76,3 +78,16 @@ def test_forged_evidence_is_reported_by_its_kind(what: str, flown: Flown, tmp_pa
 
 def test_every_kind_of_violation_is_seen_by_a_test() -> None:
     assert {forgery.kind for forgery in FORGERIES.values()} == set(checker.KINDS)
+
+
+def test_as_a_program_it_says_what_is_violated_and_ends_with_1(
+    flown: Flown, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--database", flown.database, "--json", str(tmp_path / "report.json"), "--ledger"]
+    assert program.main([*given, str(flown.ledger)]) == 0
+    assert json.loads((tmp_path / "report.json").read_text())["violations"] == []
+    torn = tmp_path / "ledger.jsonl"
+    torn.write_text("".join(flown.ledger.read_text().splitlines(keepends=True)[:-1]) + "no line\n")
+    assert program.main([*given, str(torn)]) == 1
+    assert "VIOLATION ledger-broken -: line" in capsys.readouterr().out
+    assert program.main([*given, str(tmp_path / "nowhere")]) == 2
