@@ -1,15 +1,92 @@
-import sys, tempfile, time
-from pathlib import Path
-from tests import servers
-from orchestrator.store.database import upgrade
-from tests.chaos.crashpoints.ground import *
+"""`python -m tests.chaos.crashpoints`: the campaign, on servers of its own or those that are named. Exit 1: violations."""
 
-with servers.postgres() as pg, servers.broker() as br, servers.database(pg) as db, tempfile.TemporaryDirectory() as d:
-    upgrade(db)
-    with ground(db, br, Path(d)) as g:
-        for name in sys.argv[1:] or SHAPES:
-            t = time.monotonic()
-            v = g.run(Schedule(shape=name))
-            print(name, v.executions[0].ended, len(v.executions[0].points), f"{time.monotonic()-t:.2f}", v.violations)
-            if "-v" in sys.argv: print(*v.executions[0].points, sep="\n")
-        print(len(g.points))
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+from orchestrator.store.database import upgrade
+from tests import servers
+from tests.chaos.crashpoints.campaign import ALL, Campaign, Scope
+from tests.chaos.crashpoints.ground import Ground, ground
+from tests.chaos.crashpoints.seeded import BUGS
+from tests.chaos.crashpoints.shapes import SHAPES
+
+COLUMNS = ("points", "names", "deaths", "failures", "beyond", "pairs", "executions", "violations")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.crashpoints", description=__doc__)
+    parser.add_argument("--shape", action="append", choices=list(SHAPES), help="only this one; may be repeated")
+    parser.add_argument("--pairs", default="0", help="second deaths for a shape, evenly taken from all of them; or `all`")
+    parser.add_argument("--every", action="store_true", help="each occurrence of a point, not only the first of its name")
+    parser.add_argument("--bug", choices=list(BUGS), help="plant this bug: the campaign has to report it")
+    parser.add_argument("--json", type=Path, help="write the report there, too")
+    return parser.parse_args()
+
+
+def main() -> int:
+    asked = arguments()
+    pairs = ALL if asked.pairs == "all" else int(asked.pairs)
+    scope = Scope(every=asked.every, pairs=pairs, shapes=asked.shape or list(SHAPES))
+    began, used = time.monotonic(), os.times()
+    with ExitStack() as stack:
+        place = stack.enter_context(_own_ground(stack))
+        place.bug = BUGS[asked.bug] if asked.bug else None
+        print(f"commit {_commit()}, {len(scope.shapes)} shapes, pairs {asked.pairs}, every {asked.every}", flush=True)
+        campaign = Campaign(ground=place, scope=scope, say=lambda text: print(text, flush=True))
+        campaign.run()
+        report = told(campaign, place)
+    now = os.times()
+    report["seconds"] = round(time.monotonic() - began)
+    report["cpu"] = round(now.user + now.system + now.children_user + now.children_system - used.user - used.system)
+    print(*table(report), sep="\n")
+    if asked.json:
+        asked.json.write_text(json.dumps(report))
+    return 1 if report["violations"] or any(report["unstruck"].values()) else 0
+
+
+def _own_ground(stack: ExitStack):
+    postgres = stack.enter_context(servers.postgres())
+    database = stack.enter_context(servers.database(postgres))
+    broker = stack.enter_context(servers.broker())
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    upgrade(database)
+    return ground(database, broker, folder)
+
+
+def _commit() -> str:
+    found = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def told(campaign: Campaign, place: Ground) -> dict:
+    return {
+        "shapes": {name: asdict(tally) for name, tally in campaign.tallies.items()},
+        "points": {name: {"kind": one.kind, "functions": one.functions} for name, one in place.points.items()},
+        "functions": sorted(place.functions), "unstruck": campaign.unstruck(), "violations": campaign.violations,
+    }  # fmt: skip
+
+
+def table(report: dict) -> Iterator[str]:
+    yield f"{'shape':<14}" + "".join(f"{name:>12}" for name in COLUMNS)
+    for name, tally in report["shapes"].items():
+        yield f"{name:<14}" + "".join(f"{tally[column]:>12}" for column in COLUMNS)
+    yield f"{'total':<14}" + "".join(f"{sum(one[column] for one in report['shapes'].values()):>12}" for column in COLUMNS)
+    yield f"{len(report['points'])} points by name; never died at: {len(report['unstruck']['dies'])}; never failed at: {len(report['unstruck']['fails'])}"
+    yield from (f"  {how}: {name}" for how, names in report["unstruck"].items() for name in names)
+    yield from (f"VIOLATION {one}" for one in report["violations"])
+    yield f"{report['seconds']} s, of which {report['cpu']} s of processor time"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

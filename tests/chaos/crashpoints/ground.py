@@ -7,10 +7,12 @@ sockets; the next one begins when Postgres has noticed.
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +24,11 @@ from typing import Any, Literal, NoReturn
 import psycopg
 from kombu.exceptions import OperationalError as BrokerError
 
+from urllib3.util.ssl_ import create_urllib3_context
+
 from orchestrator import completions, dispatch, landed, lane_watch, legs, publisher
 from orchestrator.bootstrap import compose
+from orchestrator.lanes import connections
 from orchestrator.settings import Settings
 from orchestrator.store.database import plain_url
 from orchestrator.system import System, process_name
@@ -99,6 +104,7 @@ class Ground:
     clock: StillClock
     connection: psycopg.Connection[Any]
     points: dict[str, Point] = field(default_factory=dict)  # by name, all that was ever seen
+    functions: set[str] = field(default_factory=set)  # of ours that were under way at any point
     bug: Callable[[], None] | None = None  # planted in every process
     _count: int = 0
 
@@ -110,7 +116,9 @@ class Ground:
         shape, roots = SHAPES[schedule.shape], list[str]()
         executions, hit, missed = list[Execution](), list[str](), list[str]()
         for faults in schedule.processes():
-            done = self._execute(Flying(shape=shape, name=name, roots=roots, faults=faults, returns=schedule.returns))
+            flying = Flying(shape=shape, name=name, roots=roots, faults=faults, returns=schedule.returns,
+                            is_first=self._count == 1)  # fmt: skip
+            done = self._execute(flying)
             executions.append(done)
             roots = done.roots or roots
             hit += [done.points[one.at - 1] for one in faults if one.at <= len(done.points)]
@@ -148,8 +156,11 @@ class Ground:
     def _note(self, done: Execution, told: dict[str, Any]) -> None:
         if "new" in told:
             self.points.setdefault(told["name"], Point(name=told["name"], kind=told["new"], functions=tuple(told["functions"])))
+            self.functions.update(told["functions"])
         if "name" in told:
             done.points.append(told["name"])
+        for module in told.get("modules", ()):  # what the first had to import, all others find imported
+            importlib.import_module(module)
         done.roots = told.get("roots", done.roots)
         done.ended = told.get("ended", done.ended)
 
@@ -170,6 +181,7 @@ class Flying:
     roots: list[str]
     faults: tuple[Fault, ...]
     returns: bool
+    is_first: bool  # on this ground: the broker has no queues yet
 
 
 class Child:
@@ -184,6 +196,7 @@ class Child:
 
     def live(self) -> NoReturn:
         signal.alarm(LONGEST)
+        known = set(sys.modules)
         logging.disable(logging.CRITICAL if "CRASHPOINTS_LOG" not in os.environ else logging.NOTSET)
         try:
             self._fly()
@@ -192,17 +205,20 @@ class Child:
             if "CRASHPOINTS_LOG" in os.environ:
                 logging.exception("flight")
             ended = f"stalled: {type(error).__name__}: {error}"
-        self._say({"ended": ended, "roots": self._flight.roots if self._flight else []})
+        modules = [name for name in sys.modules if name not in known and name != "__main__"]
+        self._say({"ended": ended, "roots": self._flight.roots if self._flight else [], "modules": modules})
         os._exit(0)
 
     def _fly(self) -> None:
         flying, ground = self._flying, self._ground
-        system = replace(ground.system, worker=process_name())
+        system = ground.system
+        object.__setattr__(system, "worker", process_name())  # the tasks are registered for this very system
         if ground.bug is not None:
             ground.bug()
-        prepare(system, waves=flying.shape.waves)
+        if flying.shape.waves:
+            dispatch.MESSAGES = 1
         self.spy.install(system)
-        others = Others(system=system, service=ground.url, returns=flying.returns, spy=self.spy)
+        others = Others(system=system, service=ground.url, returns=flying.returns, spy=self.spy, is_first=flying.is_first)
         self._flight = Flight(system=system, shape=flying.shape, name=flying.name, clock=ground.clock, others=others,
                               roots=list(flying.roots))  # fmt: skip
         self._flight.fly()
@@ -210,8 +226,9 @@ class Child:
     def _reach(self, point: Point) -> None:
         self._reached += 1
         told: dict[str, Any] = {"name": point.name}
-        if point.name not in self._ground.points:
+        if point.name not in self._ground.points or not self._ground.functions.issuperset(point.functions):
             self._ground.points[point.name] = point
+            self._ground.functions.update(point.functions)
             told |= {"new": point.kind, "functions": point.functions}
         self._say(told)
         how = self._faults.get(self._reached)
@@ -244,16 +261,17 @@ class Child:
                 assert time.monotonic() < until, "a session outlives its connection"
 
 
-def prepare(system: System, *, waves: bool) -> None:
-    """Nothing is timed by the wall clock, nothing is done in another thread, and what a worker registers is registered."""
+def prepare(system: System) -> None:
+    """Once, before the forks. Nothing is timed by the wall clock, nothing is done in another thread, and what a worker registers is registered."""
     leg_tasks.register(system.app, system)
     landed_tasks.register(system.app, system)
     legs.ThreadPoolExecutor = Inline  # type: ignore[misc,assignment]
     completions.ThreadPoolExecutor = Inline  # type: ignore[misc,assignment]
     legs.DATABASE_AWAY = landed.DATABASE_AWAY = dispatch.IDLE = dispatch.TURNS = publisher.IDLE = 0.0
     lane_watch.EVERY = 1e9  # read once, and anew whenever something was said of a lane
-    if waves:
-        dispatch.MESSAGES = 1
+    context = create_urllib3_context()
+    context.load_default_certs = lambda *_: None  # type: ignore[method-assign]  # plain HTTP only; they take their time
+    connections.create_urllib3_context = completions.create_urllib3_context = lambda: context  # type: ignore[assignment]
 
 
 @contextmanager
@@ -273,6 +291,7 @@ def ground(database_url: str, broker_url: str, folder: Path) -> Iterator[Ground]
         clock.install()
         system = replace(compose(settings), chance=lambda: 0.5)
         define(system, list(SHAPES.values()))
+        prepare(system)
         with psycopg.connect(clock.url, autocommit=True) as connection:
             yield Ground(system=system, url=url, ledger_path=ledger_path, clock=clock, connection=connection)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.error import HTTPError
 
@@ -17,6 +17,7 @@ from kombu import Exchange, Queue
 from kombu.message import Message
 from sqlalchemy import Connection, create_engine
 
+from orchestrator.landed_events import LandedEvents
 from orchestrator.lanes.exchanges import EVENTS, LANDED_EVENTS
 from orchestrator.store.database import sqlalchemy_url
 from orchestrator.system import System
@@ -36,10 +37,10 @@ class Others:
     returns: bool  # whether the broker gives back what a dead process had not acknowledged
     spy: Spy | None = None
     our_queues: tuple[str, ...] = ()
+    is_first: bool = True  # the broker has no queues yet
     _channel: Any = None
     _eyes: Any = None
     _theirs: Any = None
-    declared: list[Queue] = field(default_factory=list)
 
     @property
     def completion_url(self) -> str:
@@ -49,10 +50,15 @@ class Others:
         self._eyes = create_engine(sqlalchemy_url(self.system.settings.database_url or ""), pool_size=1)
         self._channel = self.system.app.connection_for_read().channel()
         self.our_queues = tuple(name for name in self.system.app.amqp.queues if name != "landed-events")
-        for queue in [*self.system.app.amqp.queues.values(), Queue(THEIRS, Exchange(""), routing_key=THEIRS), HEARD]:
-            queue(self._channel).declare()
+        if self.is_first:
+            self._declare()
         self._theirs = other_app(self.system.settings.broker_url or "", self)
         self._settle_the_taken()
+
+    def _declare(self) -> None:
+        for queue in [*self.system.app.amqp.queues.values(), Queue(THEIRS, Exchange(""), routing_key=THEIRS), HEARD]:
+            queue(self._channel).declare()
+        LandedEvents(self.system)._bind()
 
     def _settle_the_taken(self) -> None:
         """What a dead process had taken and not acknowledged comes back, or is lost."""
@@ -111,7 +117,7 @@ class Others:
         with self._unseen(), self.system.app.connection_for_write() as connection:
             producer = connection.Producer(auto_declare=False)
             producer.publish(content, exchange=LANDED_EVENTS, routing_key="answer", content_type="application/json",
-                             content_encoding="utf-8")  # fmt: skip
+                             content_encoding="utf-8", declare=[LANDED_EVENTS])  # fmt: skip
 
     def do(self, lane: str, operation: str, key: str, body: Any) -> None:
         request = urllib.request.Request(

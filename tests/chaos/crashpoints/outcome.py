@@ -147,7 +147,7 @@ def _replayed(found: _Rows, trace: str) -> Iterator[str]:
     rows = {(row["step"], row["phase"]): row["state"] for row in found.steps[trace]}
     yield from (f"{key} is {rows.get(key)}, and its history says {state}" for key, state in at.items()
                 if rows.get(key) != state)  # fmt: skip
-    if status != found.instances[trace]["status"]:
+    if status != found.instances[trace]["status"] and found.instances[trace]["ended_at"]:  # else it follows from the rows
         yield f"it is {found.instances[trace]['status']}, and its history says {status}"
 
 
@@ -160,7 +160,7 @@ def _attempts(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             if one["attempt"] <= claimed.get(key, 0):
                 yield f"entry {one['seq']}: attempt {one['attempt']} of {key} was claimed again"
             claimed[key] = one["attempt"]
-        elif one["verb"] == "succeed" and one["attempt"] != claimed.get(key):
+        elif one["verb"] == "succeed" and one["attempt"] != claimed.get(key, 0):  # a block that merely opened has none
             yield f"entry {one['seq']}: {key} was recorded by a stale attempt"
 
 
