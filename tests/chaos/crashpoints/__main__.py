@@ -28,8 +28,10 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.crashpoints", description=__doc__)
     parser.add_argument("--shape", action="append", choices=list(SHAPES), help="only this one; may be repeated")
     parser.add_argument("--pairs", default="0", help="second deaths for a shape, evenly taken from all of them; or `all`")
-    parser.add_argument("--every", action="store_true", help="each occurrence of a point, not only the first of its name")
+    parser.add_argument("--depth", choices=["names", "shapes", "every"], default="shapes", help="strike once at each point by "
+                        "name; at the first of a name in each shape (the default); at every one that a shape passes")
     parser.add_argument("--bug", choices=list(BUGS), help="plant this bug: the campaign has to report it")
+    parser.add_argument("--first", action="store_true", help="stop at the first violation")
     parser.add_argument("--json", type=Path, help="write the report there, too")
     return parser.parse_args()
 
@@ -37,12 +39,12 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     asked = arguments()
     pairs = ALL if asked.pairs == "all" else int(asked.pairs)
-    scope = Scope(every=asked.every, pairs=pairs, shapes=asked.shape or list(SHAPES))
+    scope = Scope(depth=asked.depth, pairs=pairs, shapes=asked.shape or list(SHAPES), first=asked.first)
     began, used = time.monotonic(), os.times()
     with ExitStack() as stack:
         place = stack.enter_context(_own_ground(stack))
-        place.bug = BUGS[asked.bug] if asked.bug else None
-        print(f"commit {_commit()}, {len(scope.shapes)} shapes, pairs {asked.pairs}, every {asked.every}", flush=True)
+        place.bug = BUGS[asked.bug][0] if asked.bug else None
+        print(f"commit {_commit()}, {len(scope.shapes)} shapes, pairs {asked.pairs}, depth {asked.depth}", flush=True)
         campaign = Campaign(ground=place, scope=scope, say=lambda text: print(text, flush=True))
         campaign.run()
         report = told(campaign, place)

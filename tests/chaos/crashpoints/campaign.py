@@ -10,7 +10,9 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from tests.chaos.crashpoints.ground import Fault, Ground, How, Schedule, Verdict
 
@@ -18,13 +20,22 @@ ALL = -1
 HOWS: tuple[How, ...] = ("dies", "fails")
 
 
+# Where a fault strikes: once at each point by name; at the first of a name in each shape; at each that a shape passes.
+Depth = Literal["names", "shapes", "every"]
+
+
+class Enough(Exception):
+    """The first violation was asked for, and here it is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scope:
     """How far a campaign goes. The fixed point is always reached."""
 
-    every: bool  # each occurrence of a point, not only the first of its name in its shape
+    depth: Depth
     pairs: int  # second deaths for a shape, evenly taken from all; or ALL
     shapes: Sequence[str]
+    first: bool = False  # stop at the first violation
 
 
 @dataclass(kw_only=True)
@@ -54,6 +65,10 @@ class Campaign:
     _turn: int = 0
 
     def run(self) -> None:
+        with suppress(Enough):
+            self._run()
+
+    def _run(self) -> None:
         for shape in self.scope.shapes:
             began = time.monotonic()
             self._sweep(shape)
@@ -101,9 +116,10 @@ class Campaign:
             kind = self.ground.points[name].kind
             if how == "fails" and kind == "ack":
                 continue  # the message comes back, as it does after a death
-            is_new = name not in seen and not (name in self.struck[how] and (kind == "read" or how == "fails"))
+            is_enough = name in self.struck[how] and (self.scope.depth == "names" or kind == "read" or how == "fails")
+            is_new = name not in seen and not is_enough
             seen.add(name)
-            if self.scope.every or is_new:
+            if self.scope.depth == "every" or is_new:
                 yield at
 
     def _pairs(self, recoveries: Iterable[Verdict]) -> list[Schedule]:
@@ -140,6 +156,8 @@ class Campaign:
         if verdict.violations:
             tally.violations += 1
             self._report(verdict)
+            if self.scope.first:
+                raise Enough
         self._remember(verdict)
         return verdict
 

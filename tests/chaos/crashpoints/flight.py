@@ -138,7 +138,7 @@ class Flight:
         url = self.others.completion_url if self.shape.is_told else None
         at = len(self.roots)
         started = engine.start(
-            self.system, tenant=TENANT, workflow_id=self.shape.workflow, payload={**self.shape.payload, "agency": TENANT},
+            self.system, tenant=TENANT, workflow_id=self.shape.workflow, payload={**self.shape.payload, "agency": TENANT, "at": at},
             idempotency_key=f"{self.name}-{at}", completion_url=url,
         )  # fmt: skip
         self.roots.append(started.instance_id)

@@ -215,8 +215,8 @@ class Child:
         object.__setattr__(system, "worker", process_name())  # the tasks are registered for this very system
         if ground.bug is not None:
             ground.bug()
-        if flying.shape.waves:
-            dispatch.MESSAGES = 1
+        if flying.shape.installed is not None:
+            flying.shape.installed()
         self.spy.install(system)
         others = Others(system=system, service=ground.url, returns=flying.returns, spy=self.spy, is_first=flying.is_first)
         self._flight = Flight(system=system, shape=flying.shape, name=flying.name, clock=ground.clock, others=others,

@@ -45,7 +45,7 @@ class Ledger:
             self._write("call", lane, operation, key, attempt, body)
             if lane == "keyed" and key in self._replies:
                 return self._replies[key]
-            status, is_done = self._ruled(operation, key)
+            status, is_done = self._ruled(operation, key, body)
             self._calls[operation, key] += 1
             reply = status, {"result": {"did": operation, "key": key.partition(":")[2]}}
             if is_done:
@@ -53,7 +53,9 @@ class Ledger:
                 self._replies[key] = reply if status < 300 else (200, reply[1])
             return reply
 
-    def _ruled(self, operation: str, key: str) -> tuple[int, bool]:
+    def _ruled(self, operation: str, key: str, body: bytes) -> tuple[int, bool]:
+        if operation == "rejectFirst":
+            return DONE if json.loads(body)["payload"]["at"] else (422, False)
         if operation == "rejectOnce":
             return (422, False) if ":g1:" in key else DONE
         rule, at = RULES.get(operation, []), self._calls[operation, key]

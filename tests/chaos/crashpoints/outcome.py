@@ -26,11 +26,11 @@ def judge(database_url: str, shape: Shape, roots: Sequence[str], ledger: Sequenc
     with psycopg.connect(database_url, row_factory=dict_row) as connection:
         found = _Rows(connection, roots)
     wrong = [f"{len(roots)} of {shape.instances} were started"] if len(roots) != shape.instances else []
-    wrong += _ends(shape, found)
-    for root in roots:
+    wrong += _ends(shape, found, roots)
+    for at, root in enumerate(roots):
         traces = {root, *found.children.get(root, ())}
         effects = [one for one in ledger if one["what"] == "effect" and one["trace"] in traces]
-        wrong += [f"{root}: {what}" for what in _effects(shape, effects, shape.keeps_for is None)]
+        wrong += [f"{root}: {what}" for what in _effects(shape.outcome(at)[0], effects)]
     for trace in found.instances:
         wrong += [f"{trace}: {what}" for what in _history(found, trace)]
         wrong += [f"{trace}: {what}" for what in _undo_order(found, trace, ledger)]
@@ -66,13 +66,14 @@ def _by_trace(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
 # -- ends
 
 
-def _ends(shape: Shape, found: _Rows) -> Iterator[str]:
+def _ends(shape: Shape, found: _Rows, roots: Sequence[str]) -> Iterator[str]:
     if shape.keeps_for is not None:
         yield from (f"{trace} was not purged" for trace in found.instances)
         return
     for trace, one in found.instances.items():
-        if one["parent_id"] is None and one["status"] != shape.ends:
-            yield f"{trace} is {one['status']} ({one['reason']}), not {shape.ends}"
+        ends = shape.outcome(roots.index(trace))[1] if trace in roots else one["status"]
+        if one["status"] != ends:
+            yield f"{trace} is {one['status']} ({one['reason']}), not {ends}"
         if not states.is_terminal(one["status"]) or one["ended_at"] is None:
             yield f"{trace} has not ended: {one['status']}"
         if one["parent_id"] is not None and not one["parent_told"]:
@@ -86,11 +87,11 @@ def _ends(shape: Shape, found: _Rows) -> Iterator[str]:
 # -- effects
 
 
-def _effects(shape: Shape, effects: Sequence[Line], _: bool) -> Iterator[str]:
+def _effects(wanted: str, effects: Sequence[Line]) -> Iterator[str]:
     """Each once, none else, and the groups in their order."""
     counts = Counter(_suffix(one) for one in effects)
     free = {_suffix(one) for one in effects if one["lane"] in FREE}
-    groups = [[_expected(word) for word in group.split()] for group in shape.effects.split("|")]
+    groups = [[_expected(word) for word in group.split()] for group in wanted.split("|")]
     expected = {word for group in groups for word in group}
     yield from (f"{key} was had {count} times" for key, count in counts.items() if count > 1 and key not in free)
     yield from (f"{key} was never had" for key in sorted(expected - counts.keys()))

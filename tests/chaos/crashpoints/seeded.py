@@ -1,7 +1,78 @@
-"""Bugs to be planted: the campaign has to find each of them, or it would find nothing."""
+"""Bugs to be planted: the campaign has to report each of them, or it would report nothing.
+
+Each is planted in every process of a campaign, by replacing one function; the shape that shows it is named beside it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-BUGS: dict[str, Callable[[], None]] = {}
+from orchestrator import attempts, children, publisher, sweep
+from orchestrator.attempts import Attempt
+from orchestrator.instance import Instance
+from orchestrator.rows import Row
+from orchestrator.store import due, family, outbox
+from orchestrator.system import System
+
+
+def attempt_in_the_key() -> None:
+    """A repeat of a call is another call to the service."""
+    key = Attempt.key.fget
+    Attempt.key = property(lambda one: key(one) if one.attempt == 1 else f"{key(one)}:{one.attempt}")  # type: ignore[assignment,misc]
+
+
+def no_republish() -> None:
+    """A message that died with its dispatcher is never sent again."""
+    sweep.republish = lambda system: 0
+
+
+def no_lost_leases() -> None:
+    """A step whose worker died stays with it."""
+    due.lost_instances = lambda connection, limit: []
+
+
+def blind_repeat() -> None:
+    """What may have been done is done again on a lane that can neither be asked nor told."""
+
+    def again(instance: Instance, row: Row, *, reason: str, error: str | None) -> None:
+        instance.move(row, "lose", reason=reason, error=error, due_at=instance.now, published_at=None)
+
+    attempts.doubt = again
+
+
+def told_too_early() -> None:
+    """A child is marked as told before its parent has learned of it."""
+    tell = children._tell_parent
+
+    def early(system: System, child: family.Ended) -> None:
+        with system.database.transaction() as connection:
+            family.told(connection, child)
+        tell(system, child)
+
+    children._tell_parent = early
+
+
+def sent_too_early() -> None:
+    """An event is marked as sent, and then it is sent."""
+    send_all = publisher._send_all
+
+    def publish(system: System) -> int:
+        with system.database.transaction() as connection:
+            unsent = outbox.take(connection, publisher.BATCH)
+            outbox.sent(connection, [one.key for one in unsent])
+        send_all(system, unsent)
+        return len(unsent)
+
+    publisher.publish = publish
+
+
+# name → (the bug, the shape that shows it, what the report says of it)
+BUGS: Mapping[str, tuple[Callable[[], None], str, str]] = {
+    "attempt-in-the-key": (attempt_in_the_key, "sequence", "which no definition asks for"),
+    "no-republish": (no_republish, "sequence", "stalled"),
+    "no-lost-leases": (no_lost_leases, "sequence", "stalled"),
+    "blind-repeat": (blind_repeat, "blind", "was had 2 times"),
+    "told-too-early": (told_too_early, "subworkflow", "stalled"),
+    "sent-too-early": (sent_too_early, "event", "nobody has heard it"),
+}

@@ -7,10 +7,11 @@ its compensation, `step:g2` that of a second generation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator import calls, dispatch, legs
 from tests.chaos.crashpoints.people import (
     Person,
     approves,
@@ -45,13 +46,35 @@ class Shape:
     payload: Mapping[str, Any] = field(default_factory=dict)
     people: tuple[Person, ...] = ()
     instances: int = 1
+    rest: tuple[str, str] | None = None  # (effects, ends) of all instances but the first
     is_told: bool = False  # its end is told to a URL
     keeps_for: float | None = None  # seconds after the end; then it is purged
-    waves: bool = False  # its instances go in one message
+    installed: Callable[[], None] | None = None  # how every process of its installation differs
+
+    def outcome(self, at: int) -> tuple[str, str]:
+        """(effects, ends) of the instance that was started as the `at`-th, from 0."""
+        return self.rest if at and self.rest else (self.effects, self.ends)
 
     @property
     def workflow(self) -> str:
         return self.plans[-1].split("id: ")[1].split("\n")[0].strip()
+
+
+def in_waves() -> None:
+    """Instances that are ready at once go in one message, however few they are."""
+    dispatch.MESSAGES = 1
+
+
+def in_a_hurry() -> None:
+    """A leg has no time left for the last of its wave."""
+    in_waves()
+    legs.IN_FLIGHT = 1
+    legs._Flight._should_stop = lambda flight: not flight.alone and len(flight.waiting) == 1  # type: ignore[method-assign]
+
+
+def slowly() -> None:
+    """So much time passes after each claim that the lease is looked up again before the send."""
+    calls.TRUST_LEASE = -1.0
 
 
 def shape(*plans: str, effects: str, **more: Any) -> Shape:
@@ -273,5 +296,24 @@ steps:
   - {id: b, service: keyed.b, parallel: true}
   - {id: c, service: far.c, parallel: true}
   - {id: d, service: keyed.d}
-""", effects="a | b c | d", instances=3, waves=True),
+""", effects="a | b c | d", instances=3, installed=in_waves),
+    "brokenWave": shape("""
+id: goes-in-broken-waves
+steps:
+  - {id: a, service: keyed.a, compensate: keyed.undoA}
+  - {id: b, service: keyed.rejectFirst}
+  - {id: c, service: keyed.c}
+""", effects="a | -a", ends="COMPENSATED", rest=("a | b | c", "COMPLETED"), instances=3, installed=in_waves),
+    "hurriedWave": shape("""
+id: goes-in-hurried-waves
+steps:
+  - {id: a, service: keyed.a}
+  - {id: b, service: keyed.b}
+""", effects="a | b", instances=3, installed=in_a_hurry),
+    "slow": shape("""
+id: is-slow
+steps:
+  - {id: a, service: keyed.a}
+  - {id: b, service: blind.b}
+""", effects="a | b", people=(settles("b"),), installed=slowly),
 }  # fmt: skip
