@@ -21,10 +21,9 @@ FREE = ("safe",)  # lanes on which a repeat has no effect of its own
 Line = Mapping[str, Any]
 
 
-def judge(database_url: str, shape: Shape, roots: Sequence[str], ledger: Sequence[Line]) -> list[str]:
+def judge(connection: psycopg.Connection[Any], shape: Shape, roots: Sequence[str], ledger: Sequence[Line]) -> list[str]:
     """What is wrong, one sentence each; nothing when all is as it must be."""
-    with psycopg.connect(database_url, row_factory=dict_row) as connection:
-        found = _Rows(connection, roots)
+    found = _Rows(connection, roots)
     wrong = [f"{len(roots)} of {shape.instances} were started"] if len(roots) != shape.instances else []
     wrong += _ends(shape, found, roots)
     for at, root in enumerate(roots):
@@ -40,11 +39,12 @@ def judge(database_url: str, shape: Shape, roots: Sequence[str], ledger: Sequenc
 class _Rows:
     """Everything that Postgres has of a family."""
 
-    def __init__(self, connection: psycopg.Connection[dict[str, Any]], roots: Sequence[str]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], roots: Sequence[str]) -> None:
         values = {"roots": list(roots)}
 
         def read(statement: str) -> list[dict[str, Any]]:
-            return connection.execute(statement.encode(), values).fetchall()
+            with connection.cursor(row_factory=dict_row) as cursor:
+                return cursor.execute(statement.encode(), values).fetchall()
 
         self.instances = {one["id"].hex: one for one in read(f"SELECT * FROM instance WHERE id IN ({FAMILY})")}
         self.steps = _by_trace(read(f"SELECT * FROM step WHERE instance_id IN ({FAMILY})"))
