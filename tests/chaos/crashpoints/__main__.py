@@ -10,9 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from orchestrator.store.database import upgrade
 from tests import servers
@@ -27,9 +28,16 @@ COLUMNS = ("points", "names", "deaths", "failures", "beyond", "pairs", "executio
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.crashpoints", description=__doc__)
     parser.add_argument("--shape", action="append", choices=list(SHAPES), help="only this one; may be repeated")
-    parser.add_argument("--pairs", default="0", help="second deaths for a shape, evenly taken from all of them; or `all`")
-    parser.add_argument("--depth", choices=["names", "shapes", "every"], default="shapes", help="strike once at each point by "
-                        "name; at the first of a name in each shape (the default); at every one that a shape passes")
+    parser.add_argument(
+        "--pairs", default="0", help="second deaths for a shape, evenly taken from all of them; or `all`"
+    )
+    parser.add_argument(
+        "--depth",
+        choices=["names", "shapes", "every"],
+        default="shapes",
+        help="strike once at each point by "
+        "name; at the first of a name in each shape (the default); at every one that a shape passes",
+    )
     parser.add_argument("--bug", choices=list(BUGS), help="plant this bug: the campaign has to report it")
     parser.add_argument("--first", action="store_true", help="stop at the first violation")
     parser.add_argument("--json", type=Path, help="write the report there, too")
@@ -57,7 +65,7 @@ def main() -> int:
     return 1 if report["violations"] or any(report["unstruck"].values()) else 0
 
 
-def _own_ground(stack: ExitStack):
+def _own_ground(stack: ExitStack) -> AbstractContextManager[Ground]:
     postgres = stack.enter_context(servers.postgres())
     database = stack.enter_context(servers.database(postgres))
     broker = stack.enter_context(servers.broker())
@@ -71,7 +79,7 @@ def _commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def told(campaign: Campaign, place: Ground) -> dict:
+def told(campaign: Campaign, place: Ground) -> dict[str, Any]:
     return {
         "shapes": {name: asdict(tally) for name, tally in campaign.tallies.items()},
         "points": {name: {"kind": one.kind, "functions": one.functions} for name, one in place.points.items()},
@@ -79,11 +87,13 @@ def told(campaign: Campaign, place: Ground) -> dict:
     }  # fmt: skip
 
 
-def table(report: dict) -> Iterator[str]:
+def table(report: dict[str, Any]) -> Iterator[str]:
     yield f"{'shape':<14}" + "".join(f"{name:>12}" for name in COLUMNS)
     for name, tally in report["shapes"].items():
         yield f"{name:<14}" + "".join(f"{tally[column]:>12}" for column in COLUMNS)
-    yield f"{'total':<14}" + "".join(f"{sum(one[column] for one in report['shapes'].values()):>12}" for column in COLUMNS)
+    yield f"{'total':<14}" + "".join(
+        f"{sum(one[column] for one in report['shapes'].values()):>12}" for column in COLUMNS
+    )
     yield f"{len(report['points'])} points by name; never died at: {len(report['unstruck']['dies'])}; never failed at: {len(report['unstruck']['fails'])}"
     yield from (f"  {how}: {name}" for how, names in report["unstruck"].items() for name in names)
     yield from (f"VIOLATION {one}" for one in report["violations"])

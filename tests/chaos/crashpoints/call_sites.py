@@ -9,7 +9,9 @@ import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-CALLS = frozenset({"transaction", "across_tenants", "publish", "apply_async", "send_task", "exchange", "transition", "begin"})
+CALLS = frozenset(
+    {"transaction", "across_tenants", "publish", "apply_async", "send_task", "exchange", "transition", "begin"}
+)
 PARTS = ("orchestrator", "tasks/legs.py", "tasks/landed.py")
 
 # A module or a function, by its beginning → why nothing can be lost or doubled there.
@@ -39,7 +41,9 @@ EXCLUDED: Mapping[str, str] = {
 
 def places(root: Path) -> set[str]:
     """`module.function`, as the spy names them."""
-    files = [file for part in PARTS for file in ([root / part] if part.endswith(".py") else (root / part).rglob("*.py"))]
+    files = [
+        file for part in PARTS for file in ([root / part] if part.endswith(".py") else (root / part).rglob("*.py"))
+    ]
     return {f"{_module(root, file)}.{name}" for file in files for name in _functions(ast.parse(file.read_text()), ())}
 
 

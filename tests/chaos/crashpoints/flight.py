@@ -116,7 +116,7 @@ class Flight:
         """What fails is tried again in the next turn, as by a thread that complains and goes on."""
         try:
             return action()
-        except Exception as error:  # noqa: BLE001  # whatever a broken call raises
+        except Exception as error:  # whatever a broken call raises
             log.warning("%s", error, exc_info=True)
             return 1
 
@@ -129,7 +129,8 @@ class Flight:
 
     def _all(self, actions: Sequence[Callable[[], int]]) -> bool:
         """The second round of them, which go by a timer, only when the first is at rest: all else would look in vain."""
-        return any([self.surely(action) for action in actions])
+        moved = [self.surely(action) for action in actions]
+        return any(moved)
 
     # -- who acts
 

@@ -24,7 +24,6 @@ from typing import Any, Literal, NoReturn
 
 import psycopg
 from kombu.exceptions import OperationalError as BrokerError
-
 from urllib3.util.ssl_ import create_urllib3_context
 
 from orchestrator import completions, dispatch, landed, lane_watch, legs, publisher
@@ -39,11 +38,13 @@ from tests import flights
 from tests.chaos.crashpoints import ledger, outcome
 from tests.chaos.crashpoints.flight import Flight, Inline
 from tests.chaos.crashpoints.others import Others
+from tests.chaos.crashpoints.planting import plant
 from tests.chaos.crashpoints.shapes import LANES, SHAPES, Shape
 from tests.chaos.crashpoints.spy import Point, Spy
 from tests.chaos.crashpoints.still_clock import StillClock
 
 LEASE = 5.0
+log = logging.getLogger(__name__)
 LONGEST = 60  # seconds of an execution, then it hangs
 GONE = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 CLEAR = "DELETE FROM instance; DELETE FROM outbox; DELETE FROM lane"
@@ -115,7 +116,7 @@ class Ground:
         self._count += 1
         name, offset = f"client-{self._count}", self.ledger_path.stat().st_size
         shape, roots = SHAPES[schedule.shape], list[str]()
-        executions, hit, missed = list[Execution](), list[str](), list[str]()
+        executions, hit, violations = list[Execution](), list[str](), list[str]()
         for faults in schedule.processes():
             flying = Flying(shape=shape, name=name, roots=roots, faults=faults, returns=schedule.returns,
                             is_first=self._count == 1)  # fmt: skip
@@ -123,13 +124,13 @@ class Ground:
             executions.append(done)
             roots = done.roots or roots
             hit += [done.points[one.at - 1] for one in faults if one.at <= len(done.points)]
-            missed += [f"there was no point {one.at}" for one in faults if one.at > len(done.points)]
+            violations += [f"there was no point {one.at}" for one in faults if one.at > len(done.points)]
             if done.ended != "died":
+                violations += [f"the flight {done.ended}"] if done.ended != "over" else []
                 break
-        violations = [f"the flight {done.ended}"] if done.ended != "over" else []
         lines = [json.loads(line) for line in self._ledger(offset)]
         violations += outcome.judge(self.connection, shape, roots, lines)
-        return Verdict(schedule=schedule, executions=executions, hit=hit, violations=violations + missed)
+        return Verdict(schedule=schedule, executions=executions, hit=hit, violations=violations)
 
     def _ledger(self, offset: int) -> list[str]:
         with self.ledger_path.open() as file:
@@ -158,7 +159,9 @@ class Ground:
 
     def _note(self, done: Execution, told: dict[str, Any]) -> None:
         if "new" in told:
-            self.points.setdefault(told["name"], Point(name=told["name"], kind=told["new"], functions=tuple(told["functions"])))
+            self.points.setdefault(
+                told["name"], Point(name=told["name"], kind=told["new"], functions=tuple(told["functions"]))
+            )
             self.functions.update(told["functions"])
         if "name" in told:
             done.points.append(told["name"])
@@ -204,9 +207,9 @@ class Child:
         try:
             self._fly()
             ended = "over"
-        except BaseException as error:  # noqa: BLE001  # whatever it is, the parent is told
+        except BaseException as error:  # whatever it is, the parent is told
             if "CRASHPOINTS_LOG" in os.environ:
-                logging.exception("flight")
+                log.exception("flight")
             ended = f"stalled: {type(error).__name__}: {error}"
         modules = [name for name in sys.modules if name not in known and name != "__main__"]
         self._say({"ended": ended, "roots": self._flight.roots if self._flight else [], "modules": modules})
@@ -221,7 +224,9 @@ class Child:
         if flying.shape.installed is not None:
             flying.shape.installed()
         self.spy.install(system)
-        others = Others(system=system, service=ground.url, returns=flying.returns, spy=self.spy, is_first=flying.is_first)
+        others = Others(
+            system=system, service=ground.url, returns=flying.returns, spy=self.spy, is_first=flying.is_first
+        )
         self._flight = Flight(system=system, shape=flying.shape, name=flying.name, clock=ground.clock, others=others,
                               roots=list(flying.roots))  # fmt: skip
         self._flight.fly()
@@ -268,13 +273,14 @@ def prepare(system: System) -> None:
     """Once, before the forks. Nothing is timed by the wall clock, nothing is done in another thread, and what a worker registers is registered."""
     leg_tasks.register(system.app, system)
     landed_tasks.register(system.app, system)
-    legs.ThreadPoolExecutor = Inline  # type: ignore[misc,assignment]
-    completions.ThreadPoolExecutor = Inline  # type: ignore[misc,assignment]
+    plant(legs, "ThreadPoolExecutor", Inline)
+    plant(completions, "ThreadPoolExecutor", Inline)
     legs.DATABASE_AWAY = landed.DATABASE_AWAY = dispatch.IDLE = dispatch.TURNS = publisher.IDLE = 0.0
     lane_watch.EVERY = 1e9  # read once, and anew whenever something was said of a lane
     context = create_urllib3_context()
-    context.load_default_certs = lambda *_: None  # type: ignore[method-assign]  # plain HTTP only; they take their time
-    connections.create_urllib3_context = completions.create_urllib3_context = lambda: context  # type: ignore[assignment]
+    plant(context, "load_default_certs", lambda *_: None)  # plain HTTP only; they take their time
+    plant(connections, "create_urllib3_context", lambda: context)
+    plant(completions, "create_urllib3_context", lambda: context)
 
 
 @contextmanager

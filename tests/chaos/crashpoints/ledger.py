@@ -13,8 +13,8 @@ import signal
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Ledger:
         self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         self._lock = threading.Lock()
         self._calls: Counter[tuple[str, str]] = Counter()  # by operation and key
-        self._replies: dict[str, Any] = {}
+        self._replies: dict[str, tuple[int, Any]] = {}
         self._lines = 0
 
     def post(self, lane: str, operation: str, key: str, attempt: int, body: bytes) -> tuple[int, Any]:
@@ -110,6 +110,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    parent: int
+
+    def service_actions(self) -> None:
+        if os.getppid() != self.parent:
+            os._exit(0)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A caller that dies is what this is about."""
@@ -119,11 +124,12 @@ class _Server(ThreadingHTTPServer):
 def serving(path: Path) -> Iterator[str]:
     """URL of the service, whose ledger is at `path`. To be called before this process has threads."""
     server = _Server(("127.0.0.1", 0), _Handler)
+    server.parent = os.getpid()
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _Handler.ledger = Ledger(path)
-        server.serve_forever(poll_interval=60)
+        server.serve_forever(poll_interval=1.0)
         os._exit(0)
     url = f"http://127.0.0.1:{server.server_port}"
     server.socket.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -98,7 +99,7 @@ def _effects(wanted: str, effects: Sequence[Line]) -> Iterator[str]:
     yield from (f"{key} was had, which no definition asks for" for key in sorted(counts.keys() - expected))
     first = {_suffix(one): one["n"] for one in reversed(effects)}
     last = {_suffix(one): one["n"] for one in effects}
-    for before, after in zip(groups, groups[1:], strict=False):
+    for before, after in pairwise(groups):
         for one in before:
             yield from (f"{other} was had before {one}" for other in after
                         if one in last and other in first and first[other] < first[one])  # fmt: skip
@@ -140,7 +141,7 @@ def _replayed(found: _Rows, trace: str) -> Iterator[str]:
             if status != states.INSTANCE[one["verb"]].target:
                 yield f"entry {one['seq']}: {one['verb']} does not lead to {status}"
             continue
-        key = (one["step"], one["phase"])
+        key = one["step"], one["phase"]
         edge = states.STEP[one["verb"]]
         if at.get(key, "") not in edge.sources or one["status"] != edge.target:
             yield f"entry {one['seq']}: {one['verb']} of {key} from {at.get(key, 'unborn')} to {one['status']}"
@@ -148,7 +149,9 @@ def _replayed(found: _Rows, trace: str) -> Iterator[str]:
     rows = {(row["step"], row["phase"]): row["state"] for row in found.steps[trace]}
     yield from (f"{key} is {rows.get(key)}, and its history says {state}" for key, state in at.items()
                 if rows.get(key) != state)  # fmt: skip
-    if status != found.instances[trace]["status"] and found.instances[trace]["ended_at"]:  # else it follows from the rows
+    if (
+        status != found.instances[trace]["status"] and found.instances[trace]["ended_at"]
+    ):  # else it follows from the rows
         yield f"it is {found.instances[trace]['status']}, and its history says {status}"
 
 
@@ -170,22 +173,25 @@ def _attempts(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _undo_order(found: _Rows, trace: str, ledger: Sequence[Line]) -> Iterator[str]:
     """In each life: compensations had, in the order of the ledger, are the reverse of the order in which steps ended well."""
-    done = {}
-    for one in found.history[trace]:
-        if one["phase"] == "do" and one["verb"] in ENDED_WELL:
-            done[f"{_flat(one['step'])}:g{one['generation']}"] = one["seq"]
-    undone: list[str] = []
-    for one in ledger:
-        if one["what"] == "effect" and one["trace"] == trace and one["phase"] == "undo":
-            name = _suffix(one).removesuffix(":undo")
-            if name not in undone:
-                undone.append(name)
-    names = [re.sub(":g[0-9]+$", "", one) for one in undone]
-    ended = [max((seq for key, seq in done.items() if re.sub(":g[0-9]+$", "", key) == name), default=None) for name in names]
+    done = {
+        f"{_flat(one['step'])}:g{one['generation']}": one["seq"] for one in found.history[trace]
+        if one["phase"] == "do" and one["verb"] in ENDED_WELL
+    }  # fmt: skip
+    undone = list(dict.fromkeys(
+        _suffix(one).removesuffix(":undo") for one in ledger
+        if one["what"] == "effect" and one["trace"] == trace and one["phase"] == "undo"
+    ))  # fmt: skip
+    ended = [_last(done, name) for name in undone]
     known = [seq for seq in ended if seq is not None]
     if known != sorted(known, reverse=True) and found.instances[trace]["life"] == 1:
         yield f"undone in the order {undone}, though they were done in the order {sorted(done, key=done.__getitem__)}"
-    yield from (f"{name} was undone, and was never done" for name, seq in zip(undone, ended, strict=True) if seq is None)
+    yield from (f"{name} was undone, and was never done" for name, at in zip(undone, ended, strict=True) if at is None)
+
+
+def _last(done: Mapping[str, int], undone: str) -> int | None:
+    """When a step ended well last; the generation of its compensation is one of its own."""
+    name = undone.rpartition(":g")[0]
+    return max((seq for key, seq in done.items() if key.rpartition(":g")[0] == name), default=None)
 
 
 def _flat(step: str) -> str:

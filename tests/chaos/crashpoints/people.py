@@ -24,7 +24,9 @@ SELECT s.instance_id, s.step, s.phase, s.generation, s.lost_until, s.lost_until 
   s.service, i.suspended_at, i.outcome
 FROM step s JOIN instance i ON i.id = s.instance_id WHERE s.step LIKE :step AND s.state = :state ORDER BY s.instance_id
 """)
-INSTANCES = text("SELECT id, status, life, suspended_at, ended_at FROM instance WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id")
+INSTANCES = text(
+    "SELECT id, status, life, suspended_at, ended_at FROM instance WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id"
+)
 SUSPENDED = text("SELECT count(*) FROM history WHERE instance_id = :id AND verb = 'suspend'")
 HELD = text("SELECT held_at IS NOT NULL FROM lane WHERE name = :name")
 
@@ -36,9 +38,7 @@ def approves(step: str, decision: str = "approved", generation: int = 1, once: s
         if once is not None and not _at(flight, once, "WAITING"):
             return 0
         found = [one for one in _at(flight, step, "WAITING") if one["generation"] == generation]
-        return sum(_order(lambda one=one: callbacks.decide(
-            flight.system, trace=one["instance_id"].hex, step=one["step"], token=None, tenant="local", decision=decision,
-            by="ann")) for one in found)  # fmt: skip
+        return sum(_decided(flight, one, token=None, tenant="local", decision=decision, by="ann") for one in found)
 
     return person
 
@@ -47,11 +47,16 @@ def calls_back(step: str, phase: Any = "do") -> Person:
     """A service that answers later, with the token that it was given."""
 
     def person(flight: Flight) -> int:
-        return sum(_order(lambda one=one: callbacks.decide(
-            flight.system, trace=one["instance_id"].hex, step=one["step"], tenant=None, result={"late": True},
-            token=_token(flight, one))) for one in _at(flight, step, "WAITING") if one["phase"] == phase)  # fmt: skip
+        found = [one for one in _at(flight, step, "WAITING") if one["phase"] == phase]
+        return sum(
+            _decided(flight, one, token=_token(flight, one), tenant=None, result={"late": True}) for one in found
+        )
 
     return person
+
+
+def _decided(flight: Flight, one: Any, **answer: Any) -> int:
+    return _order(lambda: callbacks.decide(flight.system, trace=one["instance_id"].hex, step=one["step"], **answer))
 
 
 def _token(flight: Flight, one: Any) -> str:
@@ -82,7 +87,9 @@ def suspends_at(step: str) -> Person:
 
     def person(flight: Flight) -> int:
         instances = flight.others.rows(INSTANCES, ids=flight.roots)
-        resumed = sum(_ordered(flight, engine.resume, one["id"]) for one in instances if one["suspended_at"] is not None)
+        resumed = sum(
+            _ordered(flight, engine.resume, one["id"]) for one in instances if one["suspended_at"] is not None
+        )
         fresh = [one["instance_id"] for one in _at(flight, step, "WAITING")]
         fresh = [one for one in fresh if not flight.others.look(SUSPENDED, id=one)]
         return resumed + sum(_ordered(flight, engine.suspend, one) for one in fresh)

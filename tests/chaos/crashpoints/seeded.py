@@ -14,22 +14,23 @@ from orchestrator.instance import Instance
 from orchestrator.rows import Row
 from orchestrator.store import due, family, outbox
 from orchestrator.system import System
+from tests.chaos.crashpoints.planting import plant
 
 
 def attempt_in_the_key() -> None:
     """A repeat of a call is another call to the service."""
-    key = Attempt.key.fget
-    Attempt.key = property(lambda one: key(one) if one.attempt == 1 else f"{key(one)}:{one.attempt}")  # type: ignore[assignment,misc]
+    key: Any = vars(Attempt)["key"].fget
+    plant(Attempt, "key", property(lambda one: key(one) if one.attempt == 1 else f"{key(one)}:{one.attempt}"))
 
 
 def no_republish() -> None:
     """A message that died with its dispatcher is never sent again."""
-    sweep.republish = lambda system: 0
+    plant(sweep, "republish", lambda _: 0)
 
 
 def no_lost_leases() -> None:
     """A step whose worker died stays with it."""
-    due.lost_instances = lambda connection, limit: []
+    plant(due, "lost_instances", lambda *_: [])
 
 
 def blind_repeat() -> None:
@@ -38,7 +39,7 @@ def blind_repeat() -> None:
     def again(instance: Instance, row: Row, *, reason: str, error: str | None) -> None:
         instance.move(row, "lose", reason=reason, error=error, due_at=instance.now, published_at=None)
 
-    attempts.doubt = again
+    plant(attempts, "doubt", again)
 
 
 def told_too_early() -> None:
@@ -50,7 +51,7 @@ def told_too_early() -> None:
             family.told(connection, child)
         tell(system, child)
 
-    children._tell_parent = early
+    plant(children, "_tell_parent", early)
 
 
 def sent_too_early() -> None:
@@ -64,7 +65,7 @@ def sent_too_early() -> None:
         send_all(system, unsent)
         return len(unsent)
 
-    publisher.publish = publish
+    plant(publisher, "publish", publish)
 
 
 # name → (the bug, the shape that shows it, what the report says of it)

@@ -22,6 +22,7 @@ from tests.chaos.crashpoints.people import (
     settles,
     suspends_at,
 )
+from tests.chaos.crashpoints.planting import plant
 
 LANES = """
 services:
@@ -69,7 +70,7 @@ def in_a_hurry() -> None:
     """A leg has no time left for the last of its wave."""
     in_waves()
     legs.IN_FLIGHT = 1
-    legs._Flight._should_stop = lambda flight: not flight.alone and len(flight.waiting) == 1  # type: ignore[method-assign]
+    plant(legs._Flight, "_should_stop", lambda flight: not flight.alone and len(flight.waiting) == 1)
 
 
 def slowly() -> None:

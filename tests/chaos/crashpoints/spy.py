@@ -23,6 +23,7 @@ from urllib3.connection import HTTPConnection
 
 from orchestrator.store import transitions
 from orchestrator.system import System
+from tests.chaos.crashpoints.planting import plant
 
 OURS = re.compile(r"(orchestrator|tasks)[.]")
 CELERY = {"celery.app.trace": "celery"}  # it publishes what follows in a canvas, with none of our functions around it
@@ -104,8 +105,8 @@ class Spy:
             write(connection, instances)
             self._verbs = sorted({*self._verbs, *_verbs(instances)})
 
-        engine.dialect.do_commit = do_commit  # type: ignore[method-assign]
-        transitions.write = noted
+        plant(engine.dialect, "do_commit", do_commit)
+        plant(transitions, "write", noted)
 
     def _begin(self, _connection: Any) -> None:
         self._verbs, self._has_written = [], False
@@ -116,7 +117,8 @@ class Spy:
     # -- the broker
 
     def _watch_broker(self) -> None:
-        publish, ack = Producer.publish, Message.ack
+        publish: Any = Producer.publish
+        ack: Any = Message.ack
 
         def spied_publish(producer: Producer, body: Any, *args: Any, **more: Any) -> Any:
             what = f"the publish of {_message_name(more)}"
@@ -131,7 +133,8 @@ class Spy:
             ack(message, *args, **more)
             self._at("after", what, "ack")
 
-        Producer.publish, Message.ack = spied_publish, spied_ack
+        plant(Producer, "publish", spied_publish)
+        plant(Message, "ack", spied_ack)
 
     # -- HTTP
 
@@ -149,8 +152,8 @@ class Spy:
             self._at("after", "the reply", "send")
             return response
 
-        HTTPConnection.request = spied_request  # type: ignore[method-assign,assignment]
-        HTTPConnection.getresponse = spied_getresponse  # type: ignore[method-assign]
+        plant(HTTPConnection, "request", spied_request)
+        plant(HTTPConnection, "getresponse", spied_getresponse)
 
 
 def _functions(frame: FrameType | None) -> Iterator[str]:
