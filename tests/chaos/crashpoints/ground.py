@@ -35,7 +35,7 @@ from orchestrator.system import System, process_name
 from tasks import landed as landed_tasks
 from tasks import legs as leg_tasks
 from tests import flights
-from tests.chaos.crashpoints import ledger, outcome
+from tests.chaos.crashpoints import ledger, local_lane, outcome
 from tests.chaos.crashpoints.flight import Flight, Inline
 from tests.chaos.crashpoints.others import Others
 from tests.chaos.crashpoints.planting import plant
@@ -290,6 +290,7 @@ def ground(database_url: str, broker_url: str, folder: Path) -> Iterator[Ground]
     ledger_path = folder / "ledger.jsonl"
     ledger_path.touch()
     with ledger.serving(ledger_path) as url:
+        os.environ[local_lane.SERVICE] = url
         lanes = folder / "services.yaml"
         lanes.write_text(LANES.format(url=url))
         settings = Settings(

@@ -6,11 +6,9 @@ What they do is no boundary of the engine's, so the spy does not see it; what th
 from __future__ import annotations
 
 import json
-import urllib.request
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
-from urllib.error import HTTPError
 
 from celery import Celery
 from kombu import Exchange, Queue
@@ -21,6 +19,7 @@ from orchestrator.landed_events import LandedEvents
 from orchestrator.lanes.exchanges import EVENTS, LANDED_EVENTS
 from orchestrator.store.database import sqlalchemy_url
 from orchestrator.system import System
+from tests.chaos.crashpoints.posting import is_known, post
 from tests.chaos.crashpoints.spy import Spy
 
 THEIRS = "theirs"  # the queue of the other team's app
@@ -101,7 +100,7 @@ class Others:
         moved = 0
         while (message := self.take(HEARD.name)) is not None:
             event = json.loads(message.body)
-            self.do("keyed", event["type"], event["id"], event["data"])
+            self.do(event["type"], event["id"], event["data"])
             if event["type"].endswith(ANSWERED):
                 self._answer(event)
             with self._unseen():
@@ -119,23 +118,11 @@ class Others:
             producer.publish(content, exchange=LANDED_EVENTS, routing_key="answer", content_type="application/json",
                              content_encoding="utf-8", declare=[LANDED_EVENTS])  # fmt: skip
 
-    def do(self, lane: str, operation: str, key: str, body: Any) -> None:
-        request = urllib.request.Request(
-            f"{self.service}/{lane}/{operation}", method="POST", data=json.dumps(body).encode(),
-            headers={"Idempotency-Key": key, "Content-Type": "application/json"},
-        )  # fmt: skip
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as reply:
-            reply.read()
+    def do(self, operation: str, key: str, body: Any) -> None:
+        post(self.service, "keyed", operation, key, body)
 
     def was_done(self, key: str) -> bool:
-        """What the service's books say."""
-        try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-                f"{self.service}/blind/look/{key}", timeout=20
-            ) as reply:
-                return bool(reply.status == 200)
-        except HTTPError:
-            return False
+        return is_known(self.service, key)
 
     def _unseen(self) -> Any:
         return self.spy.looking_away() if self.spy is not None else nullcontext()
@@ -147,12 +134,12 @@ def other_app(broker_url: str, others: Others) -> Celery:
 
     @app.task(name="theirs.write", shared=False)  # type: ignore[untyped-decorator]
     def write(**call: Any) -> dict[str, Any]:
-        others.do("keyed", "write", call["key"], call)
+        others.do("write", call["key"], call)
         return {"pages": 3}
 
     @app.task(name="theirs.unwrite", shared=False)  # type: ignore[untyped-decorator]
     def unwrite(**call: Any) -> dict[str, Any]:
-        others.do("keyed", "unwrite", call["key"], call)
+        others.do("unwrite", call["key"], call)
         return {}
 
     return app

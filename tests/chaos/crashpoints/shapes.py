@@ -34,6 +34,7 @@ services:
   narrow: {{transport: http, url: "{url}/keyed", idempotency: key, timeout: 5s, breaker: none, concurrency: 1}}
   paced: {{transport: http, url: "{url}/keyed", idempotency: key, timeout: 5s, breaker: none, rate: 1/s}}
   frail: {{transport: http, url: "{url}/keyed", idempotency: key, timeout: 5s, breaker: {{failures: 2, pause: 30s}}}}
+  ours: {{transport: local, module: tests.chaos.crashpoints.local_lane}}
   news: {{transport: event, topic: "news.{{operation}}"}}
   theirs: {{transport: celery, queue: theirs, task: "theirs.{{operation}}", idempotency: key}}
 """
@@ -220,6 +221,12 @@ steps:
 id: asks-another-team
 steps:
   - {id: a, service: theirs.write, compensate: theirs.unwrite}
+  - {id: b, service: keyed.reject}
+""", effects="a | -a", ends="COMPENSATED"),
+    "local": shape("""
+id: calls-ours
+steps:
+  - {id: a, service: ours.write, compensate: ours.unwrite}
   - {id: b, service: keyed.reject}
 """, effects="a | -a", ends="COMPENSATED"),
     "told": shape("""

@@ -21,6 +21,8 @@ from kombu.message import Message
 from sqlalchemy import event
 from urllib3.connection import HTTPConnection
 
+from orchestrator.lane import Call, Lane
+from orchestrator.lanes import local
 from orchestrator.store import transitions
 from orchestrator.system import System
 from tests.chaos.crashpoints.planting import plant
@@ -72,6 +74,7 @@ class Spy:
         self._watch_commits(system)
         self._watch_broker()
         self._watch_http()
+        self._watch_local_lanes()
 
     def _at(self, moment: str, what: str, kind: str) -> None:
         if self._looks_away:
@@ -154,6 +157,24 @@ class Spy:
 
         plant(HTTPConnection, "request", spied_request)
         plant(HTTPConnection, "getresponse", spied_getresponse)
+
+    # -- local lanes
+
+    def _watch_local_lanes(self) -> None:
+        find = local.find
+
+        def spied_find(lane: Lane, name: str) -> local.LocalOperation:
+            operation = find(lane, name)
+
+            def spied(call: Call) -> Any:
+                self._at("before", "the local call", "send")
+                output = operation(call)
+                self._at("after", "the local call", "send")
+                return output
+
+            return spied
+
+        plant(local, "find", spied_find)
 
 
 def _functions(frame: FrameType | None) -> Iterator[str]:
