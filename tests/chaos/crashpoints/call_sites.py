@@ -9,9 +9,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-CALLS = frozenset(
-    {"transaction", "across_tenants", "publish", "apply_async", "send_task", "exchange", "transition", "begin"}
-)
+CALLS = frozenset({"transaction", "across_tenants", "publish", "apply_async", "send_task", "exchange", "transition"})
 PARTS = ("orchestrator", "tasks/legs.py", "tasks/landed.py")
 
 # A module or a function, by its beginning → why nothing can be lost or doubled there.
@@ -24,7 +22,6 @@ EXCLUDED: Mapping[str, str] = {
     "orders.": "reads which instances an order is for; each is ordered by a use case that the flights call",
     "lane_orders.listed": "reads for people",
     "retention.count": "reads for people",
-    "store.database.": "the commit itself, which is spied upon; and the migration, in one transaction",
     "store.definitions.Plans._text": "a read, of a definition that this process has not met yet",
     "store.transitions.transition": "the transition itself: each of its callers is a place of its own",
     "bootstrap._kept_secret": "at the start of a process; who repeats it finds the key that was kept",

@@ -117,9 +117,9 @@ class Ground:
         name, offset = f"client-{self._count}", self.ledger_path.stat().st_size
         shape, roots = SHAPES[schedule.shape], list[str]()
         executions, hit, violations = list[Execution](), list[str](), list[str]()
-        for faults in schedule.processes():
+        for at, faults in enumerate(schedule.processes()):
             flying = Flying(shape=shape, name=name, roots=roots, faults=faults, returns=schedule.returns,
-                            is_first=self._count == 1)  # fmt: skip
+                            is_first=self._count == 1 and not at, begins=not at)  # fmt: skip
             done = self._execute(flying)
             executions.append(done)
             roots = done.roots or roots
@@ -144,8 +144,11 @@ class Ground:
         child = os.fork()
         if child == 0:
             gc.disable()
-            os.close(reading)
-            Child(self, flying, writing).live()
+            try:
+                os.close(reading)
+                Child(self, flying, writing).live()
+            finally:
+                os._exit(1)  # whatever happens: a child goes back into no code of its parent
         os.close(writing)
         done = Execution(roots=list(flying.roots))
         with os.fdopen(reading) as said:
@@ -188,6 +191,7 @@ class Flying:
     faults: tuple[Fault, ...]
     returns: bool
     is_first: bool  # on this ground: the broker has no queues yet
+    begins: bool  # a schedule
 
 
 class Child:
@@ -225,7 +229,12 @@ class Child:
             flying.shape.installed()
         self.spy.install(system)
         others = Others(
-            system=system, service=ground.url, returns=flying.returns, spy=self.spy, is_first=flying.is_first
+            system=system,
+            service=ground.url,
+            returns=flying.returns,
+            spy=self.spy,
+            is_first=flying.is_first,
+            begins=flying.begins,
         )
         self._flight = Flight(system=system, shape=flying.shape, name=flying.name, clock=ground.clock, others=others,
                               roots=list(flying.roots))  # fmt: skip

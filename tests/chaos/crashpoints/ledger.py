@@ -56,8 +56,8 @@ class Ledger:
     def _ruled(self, operation: str, key: str, body: bytes) -> tuple[int, bool]:
         if operation == "rejectFirst":
             return DONE if json.loads(body)["payload"]["at"] else (422, False)
-        if operation == "rejectOnce":
-            return (422, False) if ":g1:" in key else DONE
+        if operation == "rejectUntilMended":
+            return DONE if f"{key.partition(':')[0]}:mended" in self._replies else (422, False)
         rule, at = RULES.get(operation, []), self._calls[operation, key]
         return rule[at] if at < len(rule) else DONE
 

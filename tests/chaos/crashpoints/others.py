@@ -16,7 +16,7 @@ from kombu.message import Message
 from sqlalchemy import Connection, create_engine
 
 from orchestrator.landed_events import LandedEvents
-from orchestrator.lanes.exchanges import EVENTS, LANDED_EVENTS
+from orchestrator.lanes.exchanges import EVENTS, LANDED_EVENTS, LANDED_EVENTS_QUEUE
 from orchestrator.store.database import sqlalchemy_url
 from orchestrator.system import System
 from tests.chaos.crashpoints.posting import is_known, post
@@ -37,6 +37,7 @@ class Others:
     spy: Spy | None = None
     our_queues: tuple[str, ...] = ()
     is_first: bool = True  # the broker has no queues yet
+    begins: bool = True  # a schedule: nothing of an earlier one may be left
     _channel: Any = None
     _eyes: Any = None
     _theirs: Any = None
@@ -49,8 +50,15 @@ class Others:
         self._eyes = create_engine(sqlalchemy_url(self.system.settings.database_url or ""), pool_size=1)
         self._channel = self.system.app.connection_for_read().channel()
         self.our_queues = tuple(name for name in self.system.app.amqp.queues if name != "landed-events")
+        for exchange in (
+            EVENTS,
+            LANDED_EVENTS,
+        ):  # else what comes back finds no way: how they route, a process has to know
+            exchange(self._channel).declare()
         if self.is_first:
             self._declare()
+        if self.begins:
+            self.clear()
         self._theirs = other_app(self.system.settings.broker_url or "", self)
         self._settle_the_taken()
 
@@ -58,6 +66,13 @@ class Others:
         for queue in [*self.system.app.amqp.queues.values(), Queue(THEIRS, Exchange(""), routing_key=THEIRS), HEARD]:
             queue(self._channel).declare()
         LandedEvents(self.system)._bind()
+
+    def clear(self) -> None:
+        """What a schedule that hung may have left."""
+        with self._channel.conn_or_acquire() as client:
+            client.delete(*UNACKED)
+        for queue in (*self.system.app.amqp.queues, THEIRS, HEARD.name, LANDED_EVENTS_QUEUE):
+            self._channel.queue_purge(queue)
 
     def _settle_the_taken(self) -> None:
         """What a dead process had taken and not acknowledged comes back, or is lost."""

@@ -73,13 +73,18 @@ def cancels_at(step: str, state: str = "WAITING") -> Person:
 
 
 def retries_when(status: str) -> Person:
-    """Once: in the first life, or as often as something is stuck."""
+    """They mend what the service has rejected, and order it again: once, or as often as something is stuck."""
 
     def person(flight: Flight) -> int:
         found = [one for one in flight.others.rows(INSTANCES, ids=flight.roots) if one["status"] == status]
-        return sum(_ordered(flight, engine.retry, one["id"]) for one in found if one["life"] == 1)
+        return sum(_mended(flight, one["id"]) for one in found if one["life"] == 1)
 
     return person
+
+
+def _mended(flight: Flight, instance: Any) -> int:
+    flight.others.do("mend", f"{instance.hex}:mended", {})
+    return _ordered(flight, engine.retry, instance)
 
 
 def suspends_at(step: str) -> Person:

@@ -2,7 +2,8 @@
 
 `effects` is what the service's ledger must hold at the end, exactly once each: groups in their order, `a b | c`, where
 those of one group may come in any order. `step` is the effect of a step in its first generation, `-step` the effect of
-its compensation, `step:g2` that of a second generation.
+its compensation, `step:g2` that of a second generation, and `step:g?` that of whichever it came to: what was rejected
+after a doubt keeps its key when it is ordered again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator import calls, dispatch, legs
+from orchestrator import calls, dispatch, legs, sweep
+from orchestrator.lane import Lane
+from orchestrator.system import System
 from tests.chaos.crashpoints.people import (
     Person,
     approves,
@@ -75,8 +78,15 @@ def in_a_hurry() -> None:
 
 
 def slowly() -> None:
-    """So much time passes after each claim that the lease is looked up again before the send."""
+    """So much time passes after each claim that the lease is extended, and looked up again before the send."""
     calls.TRUST_LEASE = -1.0
+    still_holds = calls._still_holds
+
+    def late(system: System, lane: Lane, held: calls.Held) -> bool:
+        sweep.extend_leases(system, system.database)
+        return still_holds(system, lane, held)
+
+    plant(calls, "_still_holds", late)
 
 
 def shape(*plans: str, effects: str, **more: Any) -> Shape:
@@ -182,9 +192,9 @@ steps:
 id: gets-stuck
 steps:
   - {id: a, service: keyed.a, compensate: keyed.undoA}
-  - {id: b, service: keyed.b, compensate: keyed.rejectOnce}
+  - {id: b, service: keyed.b, compensate: keyed.rejectUntilMended}
   - {id: c, service: keyed.reject}
-""", effects="a | b | -b:g2 | -a", ends="COMPENSATED", people=(retries_when("STUCK"),)),
+""", effects="a | b | -b:g? | -a", ends="COMPENSATED", people=(retries_when("STUCK"),)),
     "subworkflow": shape(SITE, """
 id: has-a-child
 steps:
@@ -282,8 +292,8 @@ id: lives-again
 steps:
   - {id: a, service: keyed.a, compensate: keyed.undoA}
   - {id: each, forEach: payload.items, as: item, steps: [ {id: b, service: keyed.b} ]}
-  - {id: c, service: keyed.rejectOnce}
-""", effects="a | b:0 | -a | a:g2 | c:g2", payload={"items": [1]}, people=(retries_when("COMPENSATED"),)),
+  - {id: c, service: keyed.rejectUntilMended}
+""", effects="a | b:0 | -a | a:g2 | c:g?", payload={"items": [1]}, people=(retries_when("COMPENSATED"),)),
     "suspended": shape("""
 id: is-suspended
 steps:
