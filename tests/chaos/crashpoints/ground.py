@@ -23,14 +23,16 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import psycopg
+import redis.utils
 from kombu.exceptions import OperationalError as BrokerError
+from sqlalchemy import Engine, create_engine
 from urllib3.util.ssl_ import create_urllib3_context
 
 from orchestrator import completions, dispatch, landed, lane_watch, legs, publisher
 from orchestrator.bootstrap import compose
 from orchestrator.lanes import connections
 from orchestrator.settings import Settings
-from orchestrator.store.database import plain_url
+from orchestrator.store.database import plain_url, sqlalchemy_url
 from orchestrator.system import System, process_name
 from tasks import landed as landed_tasks
 from tasks import legs as leg_tasks
@@ -105,6 +107,7 @@ class Ground:
     ledger_path: Path
     clock: StillClock
     connection: psycopg.Connection[Any]
+    eyes: Engine
     points: dict[str, Point] = field(default_factory=dict)  # by name, all that was ever seen
     functions: set[str] = field(default_factory=set)  # of ours that were under way at any point
     bug: Callable[[], None] | None = None  # planted in every process
@@ -229,6 +232,7 @@ class Child:
             flying.shape.installed()
         self.spy.install(system)
         others = Others(
+            eyes=ground.eyes,
             system=system,
             service=ground.url,
             returns=flying.returns,
@@ -286,6 +290,8 @@ def prepare(system: System) -> None:
     plant(completions, "ThreadPoolExecutor", Inline)
     legs.DATABASE_AWAY = landed.DATABASE_AWAY = dispatch.IDLE = dispatch.TURNS = publisher.IDLE = 0.0
     lane_watch.EVERY = 1e9  # read once, and anew whenever something was said of a lane
+    _ = system.app.backend  # looked for among all that is installed
+    plant(redis.utils, "get_lib_version", lambda: "unknown")  # the same, for each connection to the broker
     context = create_urllib3_context()
     plant(context, "load_default_certs", lambda *_: None)  # plain HTTP only; they take their time
     plant(connections, "create_urllib3_context", lambda: context)
@@ -312,7 +318,17 @@ def ground(database_url: str, broker_url: str, folder: Path) -> Iterator[Ground]
         define(system, list(SHAPES.values()))
         prepare(system)
         with psycopg.connect(clock.url, autocommit=True) as connection:
-            yield Ground(system=system, url=url, ledger_path=ledger_path, clock=clock, connection=connection)
+            yield Ground(
+                system=system, url=url, ledger_path=ledger_path, clock=clock, connection=connection, eyes=_eyes(clock)
+            )
+
+
+def _eyes(clock: StillClock) -> Engine:
+    """It has met the database, and has no connection to it."""
+    eyes = create_engine(sqlalchemy_url(clock.url), pool_size=1)
+    eyes.connect().close()
+    eyes.dispose()
+    return eyes
 
 
 def define(system: System, shapes: Sequence[Shape]) -> None:

@@ -13,11 +13,10 @@ from typing import Any
 from celery import Celery
 from kombu import Exchange, Queue
 from kombu.message import Message
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Engine
 
 from orchestrator.landed_events import LandedEvents
 from orchestrator.lanes.exchanges import EVENTS, LANDED_EVENTS, LANDED_EVENTS_QUEUE
-from orchestrator.store.database import sqlalchemy_url
 from orchestrator.system import System
 from tests.chaos.crashpoints.posting import is_known, post
 from tests.chaos.crashpoints.spy import Spy
@@ -33,13 +32,13 @@ UNACKED = ("unacked", "unacked_index")  # where the Redis transport keeps what w
 class Others:
     system: System
     service: str  # URL
+    eyes: Engine  # to look at the rows with, unseen by the spy
     returns: bool  # whether the broker gives back what a dead process had not acknowledged
     spy: Spy | None = None
     our_queues: tuple[str, ...] = ()
     is_first: bool = True  # the broker has no queues yet
     begins: bool = True  # a schedule: nothing of an earlier one may be left
     _channel: Any = None
-    _eyes: Any = None
     _theirs: Any = None
 
     @property
@@ -47,7 +46,6 @@ class Others:
         return f"{self.service}/keyed/completed"
 
     def open(self) -> None:
-        self._eyes = create_engine(sqlalchemy_url(self.system.settings.database_url or ""), pool_size=1)
         self._channel = self.system.app.connection_for_read().channel()
         self.our_queues = tuple(name for name in self.system.app.amqp.queues if name != "landed-events")
         for exchange in (
@@ -59,7 +57,6 @@ class Others:
             self._declare()
         if self.begins:
             self.clear()
-        self._theirs = other_app(self.system.settings.broker_url or "", self)
         self._settle_the_taken()
 
     def _declare(self) -> None:
@@ -70,9 +67,7 @@ class Others:
     def clear(self) -> None:
         """What a schedule that hung may have left."""
         with self._channel.conn_or_acquire() as client:
-            client.delete(*UNACKED)
-        for queue in (*self.system.app.amqp.queues, THEIRS, HEARD.name, LANDED_EVENTS_QUEUE):
-            self._channel.queue_purge(queue)
+            client.delete(*UNACKED, *self.system.app.amqp.queues, THEIRS, HEARD.name, LANDED_EVENTS_QUEUE)
 
     def _settle_the_taken(self) -> None:
         """What a dead process had taken and not acknowledged comes back, or is lost."""
@@ -89,12 +84,11 @@ class Others:
         return found
 
     def look(self, statement: Any, **values: Any) -> Any:
-        with self._eyes.begin() as connection:
+        with self.eyes.begin() as connection:
             return connection.execute(statement, values).scalar()
 
     def rows(self, statement: Any, **values: Any) -> list[Any]:
-        connection: Connection
-        with self._eyes.begin() as connection:
+        with self.eyes.begin() as connection:
             return list(connection.execute(statement, values).mappings())
 
     # -- the other team's app
@@ -104,6 +98,7 @@ class Others:
 
         moved = 0
         while (message := self.take(THEIRS)) is not None:
+            self._theirs = self._theirs or other_app(self.system.settings.broker_url or "", self)
             with self._unseen():
                 execute(self._theirs, message)
             moved += 1
