@@ -19,6 +19,7 @@ from orchestrator.store.database import upgrade
 from tests import servers
 from tests.chaos.crashpoints.campaign import ALL, Campaign, Scope
 from tests.chaos.crashpoints.ground import Ground, ground
+from tests.chaos.crashpoints.place import Place
 from tests.chaos.crashpoints.seeded import BUGS
 from tests.chaos.crashpoints.shapes import SHAPES
 
@@ -50,12 +51,12 @@ def main() -> int:
     scope = Scope(depth=asked.depth, pairs=pairs, shapes=asked.shape or list(SHAPES), first=asked.first)
     began, used = time.monotonic(), os.times()
     with ExitStack() as stack:
-        place = stack.enter_context(_own_ground(stack))
-        place.bug = BUGS[asked.bug][0] if asked.bug else None
+        found = stack.enter_context(_own_ground(stack))
+        found.place.bug = BUGS[asked.bug][0] if asked.bug else None
         print(f"commit {_commit()}, {len(scope.shapes)} shapes, pairs {asked.pairs}, depth {asked.depth}", flush=True)
-        campaign = Campaign(ground=place, scope=scope, say=lambda text: print(text, flush=True))
+        campaign = Campaign(ground=found, scope=scope, say=lambda text: print(text, flush=True))
         campaign.run()
-        report = told(campaign, place)
+        report = told(campaign, found.place)
     now = os.times()
     report["seconds"] = round(time.monotonic() - began)
     report["cpu"] = round(now.user + now.system + now.children_user + now.children_system - used.user - used.system)
@@ -79,7 +80,7 @@ def _commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def told(campaign: Campaign, place: Ground) -> dict[str, Any]:
+def told(campaign: Campaign, place: Place) -> dict[str, Any]:
     return {
         "shapes": {name: asdict(tally) for name, tally in campaign.tallies.items()},
         "points": {name: {"kind": one.kind, "functions": one.functions} for name, one in place.points.items()},

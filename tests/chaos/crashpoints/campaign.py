@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tests.chaos.crashpoints.ground import Fault, Ground, How, Schedule, Verdict
+from tests.chaos.crashpoints.ground import Ground
+from tests.chaos.crashpoints.schedules import Fault, How, Schedule, Verdict
 
 ALL = -1
 HOWS: tuple[How, ...] = ("dies", "fails")
@@ -79,8 +80,8 @@ class Campaign:
 
     def unstruck(self) -> dict[How, list[str]]:
         """Points that were seen and never struck."""
-        seen = set(self.ground.points)
-        fails = {name for name, point in self.ground.points.items() if point.kind != "ack"}
+        seen = set(self.ground.place.points)
+        fails = {name for name, point in self.ground.place.points.items() if point.kind != "ack"}
         return {"dies": sorted(seen - self.struck["dies"]), "fails": sorted(fails - self.struck["fails"])}
 
     # -- one shape
@@ -113,7 +114,7 @@ class Campaign:
         enough, whatever the shape, unless every one is asked for."""
         seen: set[str] = set()
         for at, name in enumerate(points, 1):
-            kind = self.ground.points[name].kind
+            kind = self.ground.place.points[name].kind
             if how == "fails" and kind == "ack":
                 continue  # the message comes back, as it does after a death
             is_enough = name in self.struck[how] and (self.scope.depth == "names" or kind == "read" or how == "fails")
@@ -127,7 +128,7 @@ class Campaign:
         found = [
             replace(one.schedule, faults=(*one.schedule.faults, Fault(at=at, how="dies")))
             for one in recoveries if len(one.executions) > 1 and not one.violations
-            for at, name in enumerate(one.executions[1].points, 1) if self.ground.points[name].kind != "read"
+            for at, name in enumerate(one.executions[1].points, 1) if self.ground.place.points[name].kind != "read"
         ]  # fmt: skip
         if self.scope.pairs == ALL or len(found) <= self.scope.pairs:
             return found
@@ -175,7 +176,7 @@ class Campaign:
             for at, name in enumerate(execution.points, 1):
                 before = [one for one in faults if one.at < at]
                 for how in HOWS:
-                    if name not in self.struck[how] and (how == "dies" or self.ground.points[name].kind != "ack"):
+                    if name not in self.struck[how] and (how == "dies" or self.ground.place.points[name].kind != "ack"):
                         schedule = replace(verdict.schedule, faults=(*passed, *before, Fault(at=at, how=how)))
                         self._open.setdefault((name, how), schedule)
             passed += faults
