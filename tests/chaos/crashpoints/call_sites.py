@@ -69,4 +69,5 @@ def missed(root: Path, seen: set[str]) -> list[str]:
 
 def idle(root: Path) -> list[str]:
     """Reasons that excuse nothing any more."""
-    return [name for name in EXCLUDED if not any(one.startswith(name) for one in places(root))]
+    found = places(root)
+    return [name for name in EXCLUDED if not any(one.startswith(name) for one in found)]

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from orchestrator import callbacks, engine, lane_orders
 from orchestrator.errors import Conflict, Gone
+from orchestrator.operators import Verdict
 from orchestrator.tokens import Wait
 
 if TYPE_CHECKING:
@@ -102,19 +103,20 @@ def suspends_at(step: str) -> Person:
     return person
 
 
-def settles(step: str) -> Person:
-    """Looks into the service's own books, once nothing can be under way any more, and says what they say."""
+def settles(step: str, otherwise: Verdict = "retry") -> Person:
+    """Looks into the service's own books, once nothing can be under way any more, and says what they say; `otherwise` what
+    is to be done when they know nothing."""
 
     def person(flight: Flight) -> int:
         found = [one for one in _at(flight, step, "UNKNOWN") if not one["may_run"]]
-        return sum(_settled(flight, one) for one in found)
+        return sum(_settled(flight, one, otherwise) for one in found)
 
     return person
 
 
-def _settled(flight: Flight, one: Any) -> int:
+def _settled(flight: Flight, one: Any, otherwise: Verdict) -> int:
     key = f"{one['instance_id'].hex}:{one['step']}:g{one['generation']}:{one['phase']}"
-    verdict: Any = "succeeded" if flight.others.was_done(key) else "retry"
+    verdict: Verdict = "succeeded" if flight.others.was_done(key) else otherwise
     return _order(lambda: engine.resolve(
         flight.system, tenant="local", instance_id=one["instance_id"].hex, step=one["step"], verdict=verdict, by="ann"
     ))  # fmt: skip

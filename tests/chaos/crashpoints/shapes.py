@@ -306,7 +306,7 @@ id: is-blind
 steps:
   - {id: a, service: blind.a, compensate: blind.undoA}
   - {id: b, service: blind.reject}
-""", effects="a | -a", ends="COMPENSATED", people=(settles("a"), settles("b"))),
+""", effects="a | -a", ends="COMPENSATED", people=(settles("a"), settles("b", otherwise="failed"))),
     "wave": shape("""
 id: goes-in-waves
 steps:
