@@ -198,7 +198,7 @@ class Course:
     def _race(self, ids: Sequence[str]) -> dict[str, list[Told]]:
         racers = [racer for number, instance in enumerate(ids) for racer in self._racers(number, instance)]
         self.chance.shuffle(racers)
-        answered, passed = threading.Semaphore(0), self.chance.randrange(len(racers) // 2)
+        answered, passed = threading.Semaphore(0), self.chance.randrange(len(racers) // 6)
         start = threading.Barrier(len(racers) + 1)
 
         def run(racer: Callable[[], Told]) -> Told:
