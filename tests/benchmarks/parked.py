@@ -10,6 +10,7 @@ Runs are kept in docs/reliability/parked.txt (`--write`).
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -45,9 +46,7 @@ MONTH = 30 * 86_400.0  # seconds
 ORIGINALS = 100  # of each, parked by workers
 OTHER = "other"  # a tenant that has nothing parked
 WORKERS = 2  # processes
-LOOK_EVERY = 1.0  # seconds
-PATIENCE = 1800.0
-LONGEST = 200.0  # seconds of coming due; once all deadlines have been performed, ends are awaited no longer
+LOOK_EVERY = 3.0  # seconds
 
 COPIES = """
 CREATE TEMPORARY TABLE copies AS
@@ -183,7 +182,7 @@ class Newcomer:
     took: float | None = None
 
 
-def come_due(found: Field, count: int) -> Iterator[str]:
+def come_due(found: Field, count: int, within: float) -> Iterator[str]:
     with workers(found.system) as processes:
         flights.until(lambda: len(_connected(found)) >= WORKERS * 3, "the workers are connected")
         for _ in range(2):  # what starts with them is over
@@ -195,8 +194,8 @@ def come_due(found: Field, count: int) -> Iterator[str]:
         newcomers, peaks = list[Newcomer](), list[int]()
         while still := found.count(OPEN):
             at, waiting = time.monotonic() - began, found.count(WAITING)
-            assert at < PATIENCE, "they do not come to their ends"
-            if at > LONGEST and not waiting:
+            if at > within:
+                yield f"stopped after {at:.0f} s: {count - waiting} of {count} deadlines had been performed"
                 break
             newcomers += [_newcomer(found, tenant, at) for tenant in (flights.TENANT, OTHER)]
             peaks.append(max(proportional(one.pid) for one in processes))
@@ -299,27 +298,28 @@ def _plan(connection: Connection, statement: TextClause, values: dict[str, Any],
     return list(connection.execute(explained, values).scalars())
 
 
-def report(count: int, *, only_plans: bool, in_full: bool) -> Iterator[str]:
+def report(count: int, *, within: float, only_plans: bool, in_full: bool) -> Iterator[str]:
     with field() as found:
-        yield f"commit {machine._commit()}, {count} instances"
+        yield f"commit {machine._commit()}, {count} instances, load average {os.getloadavg()[0]:.0f}"
         seconds = park(found, count, with_history=not only_plans)
         yield f"{len(PARKED) * ORIGINALS} parked by workers, copied in {seconds:.0f} s"
         if only_plans:
             yield from plans(found, in_full=in_full)
         else:
-            yield from come_due(found, count)
+            yield from come_due(found, count, within)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.parked", description=__doc__)
     parser.add_argument("--instances", type=int, default=100_000)
+    parser.add_argument("--within", type=float, default=1800.0, help="seconds of coming due after which it is stopped")
     parser.add_argument("--plans", action="store_true", help="explain only, without history and without workers")
     parser.add_argument("--in-full", action="store_true", help="with --plans: whole plans")
     parser.add_argument("--write", action="store_true", help=f"add the output to {KEPT.relative_to(machine.ROOT)}")
     given = parser.parse_args()
     flights.PATIENCE = 120.0  # a busy machine takes long to start a worker
     said = []
-    for line in report(given.instances, only_plans=given.plans, in_full=given.in_full):
+    for line in report(given.instances, within=given.within, only_plans=given.plans, in_full=given.in_full):
         said.append(line)
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
