@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from orchestrator import admission, compensation, flow, states
+from orchestrator import admission, compensation, doubts, flow, states
 from orchestrator.admission import Refusal
 from orchestrator.clock import later
 from orchestrator.definition import Retry, ServiceStep, Step
@@ -43,6 +43,7 @@ class Attempt:
     limit_until: datetime | None  # also tells one claim from another
     begun: int = 0  # of a loop: iterations that have had their turn
     now: datetime
+    is_doubted: bool = False  # it may have been done before the database was restored, and only a person can tell
 
     @property
     def key(self) -> str:
@@ -63,6 +64,8 @@ def claim(instance: Instance, step: str, phase: Phase, *, worker: str, lease: fl
     row = instance.row(step, phase)
     if row is None or not may_claim(instance, row):
         return None
+    remedy = doubts.remedy(instance, row)
+    row = row if remedy == "none" else doubts.begun(instance, row)
     started = row.started_at or instance.now
     over = later(instance.now, limit)
     row = instance.move(
@@ -74,7 +77,7 @@ def claim(instance: Instance, step: str, phase: Phase, *, worker: str, lease: fl
         instance=instance.header.id, tenant=instance.header.tenant, step=step, phase=phase, attempt=row.attempt,
         generation=row.generation, tries=row.tries, uncertain=row.uncertain, service=row.service, worker=worker, started_at=started,
         budget_until=row.budget_until, limit_until=row.limit_until, now=instance.now,
-        begun=row.begun,
+        begun=row.begun, is_doubted=remedy == "person",
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator import control, expression, logs, retry, scope
+from orchestrator import control, doubts, expression, logs, retry, scope
 from orchestrator.attempts import Attempt
 from orchestrator.control import Control
 from orchestrator.definition import ServiceStep, Template
@@ -60,7 +60,9 @@ class Lost:
 
 @dataclass(frozen=True, kw_only=True)
 class Forgotten:
-    """An earlier attempt may have done it, and the lane may have forgotten its key since: sent again, it could be done twice."""
+    """It may have been done, and sent again it could be done twice: the lane may not know its key any more."""
+
+    error: str = "it may have been done, and its lane may have forgotten the key by now"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +171,8 @@ def _prepare(system: System, plan: Plan, held: Held) -> Prepared | Result:
     is_first = attempt.phase == "do" and not attempt.begun
     if is_first and step.when is not None and not expression.truth(step.when, held.context):
         return Skipped()
+    if attempt.is_doubted:
+        return Forgotten(error=doubts.ERROR)
     if not isinstance(step, ServiceStep):
         return control.perform(system, step, attempt, held.context)
     if attempt.service is None:

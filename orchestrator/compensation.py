@@ -6,7 +6,7 @@ to be known before it can be undone. The transition that leaves none of them wri
 
 from __future__ import annotations
 
-from orchestrator import states
+from orchestrator import doubts, states
 from orchestrator.definition import ServiceStep, WorkflowStep
 from orchestrator.flow import next_generation
 from orchestrator.instance import ENDED, ENDING, Instance
@@ -47,6 +47,11 @@ def end(instance: Instance, row: Row) -> None:
 
 def let_go(instance: Instance, row: Row) -> None:
     """End a step, attempted or not."""
+    remedy = doubts.remedy(instance, row) if row.state in states.CLAIMABLE else "none"
+    if remedy == "person":
+        instance.move(row, "doubt", reason="uncertain", error=doubts.ERROR, uncertain=True)
+        return
+    row = row if remedy == "none" else doubts.begun(instance, row)
     if row.may_have_been_done:
         instance.move(row, "fail", reason=ENDED)
     else:

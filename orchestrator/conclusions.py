@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from orchestrator import attempts, blocks, calls, escalation, kinship, retry
+from orchestrator import attempts, blocks, calls, doubts, escalation, kinship, retry
 from orchestrator.attempts import Attempt
 from orchestrator.children import Refused
 from orchestrator.control import (
@@ -42,15 +42,14 @@ def _conclude(system: System, instance: Instance, row: Row, result: calls.Result
         case calls.Lost():
             attempts.release(instance, row)  # nothing was sent, and nobody has taken over yet
         case calls.Skipped():
-            attempts.skip(instance, row)
+            attempts.skip(instance, doubts.cleared(instance, row))
         case Opened() | Chosen() | Listed() | Checked() | Sleeps() | Ends() | AwaitsChild() | NoChild() | Refused():
             _conclude_control(instance, row, result)
         case calls.Waits():
             attempts.park(instance, row, None, uncertain=False)
         case calls.Inexpressible(error=error):
             attempts.fail(instance, row, reason="expression", error=error, uncertain=row.uncertain)
-        case calls.Forgotten():
-            error = "it may have been done, and its lane may have forgotten the key by now"
+        case calls.Forgotten(error=error):
             attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error)
         case calls.Overdue():
             escalation.time_out(instance, row)

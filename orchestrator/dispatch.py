@@ -42,6 +42,7 @@ def dispatch(system: System) -> int:
     """Publish one round of what is READY. Returns how many steps; go round again while it is not zero."""
     gates.look(system)
     with system.database.transaction() as connection:
+        due.read_from_the_index(connection)
         found = due.claim_for_publishing(connection, window=system.settings.window, limit=BATCH)
     ready = turns.put_aside(system, found)
     _send(system, ready)

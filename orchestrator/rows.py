@@ -37,6 +37,7 @@ class Header:
     cancel_requested_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    doubted_since: datetime | None = None  # it was restored from a backup that knows nothing of it since then
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,7 @@ STEP = {
         _step("fail", "READY RUNNING RETRYING WAITING", FAILED, "it cannot succeed"),
         _step(
             "doubt",
-            "RUNNING RETRYING WAITING FAILED SKIPPED",
+            "READY RUNNING RETRYING WAITING FAILED SKIPPED",
             UNKNOWN,
             "its effect is uncertain and only a person can tell",
         ),

@@ -20,6 +20,7 @@ from orchestrator.system import System
 
 BATCH = 100
 REPUBLISH_BATCH = 1000
+ROUNDS = 20  # of what is due, between two looks at everything else
 PUT_OFF = 60.0  # seconds before an instance that cannot be swept is looked at again
 
 log = logging.getLogger(__name__)
@@ -29,24 +30,31 @@ Verb = Callable[[Instance], bool]
 
 def sweep(system: System) -> int:
     """One sweep of everything. Returns how many instances or messages it moved."""
-    return (
-        _sweep_each(system, due.lost_instances, _lose(system))
-        + _sweep_each(system, due.overdue_instances, _time_out)
-        + _sweep_each(system, due.past_deadline, _fall)
-        + republish(system)
-        + children.carry(system)
-    )
-
-
-def _sweep_each(system: System, read: Callable[[Connection, int], list[str]], verb: Verb) -> int:
     moved = 0
     while True:
-        with system.database.transaction() as connection:
-            ids = read(connection, BATCH)
-        count = _move(system, ids, verb)
+        due_now = _rounds(system)
+        moved += due_now + republish(system) + children.carry(system)
+        if not due_now:
+            return moved
+
+
+def _rounds(system: System) -> int:
+    """A batch of each kind in turn: a hundred thousand deadlines that pass at once take minutes, and no lost lease waits
+    for them, nor for more than some rounds a lost message or the news of a family."""
+    kinds = ((due.lost_instances, _lose(system)), (due.overdue_instances, _time_out), (due.past_deadline, _fall))
+    moved = 0
+    for _ in range(ROUNDS):
+        count = sum(_move(system, _read(system, read), verb) for read, verb in kinds)
         moved += count
         if count == 0:
-            return moved
+            break
+    return moved
+
+
+def _read(system: System, read: Callable[[Connection, int], list[str]]) -> list[str]:
+    with system.database.transaction() as connection:
+        due.read_from_the_index(connection)
+        return read(connection, BATCH)
 
 
 def _move(system: System, ids: Sequence[str], verb: Verb) -> int:
@@ -121,6 +129,7 @@ def republish(system: System) -> int:
     for queue in queues:
         empty = _is_empty(system, queue)
         with system.database.transaction() as connection:
+            due.read_from_the_index(connection)
             moved += due.republish(connection, queue=queue, grace=grace, empty=empty, limit=REPUBLISH_BATCH)
     return moved
 

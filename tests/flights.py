@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, Any, TypeVar
 
 from celery.contrib.testing.worker import start_worker
@@ -16,12 +18,14 @@ from celery.worker import state
 
 from orchestrator import bootstrap, engine, queries
 from orchestrator.process import Threads
+from orchestrator.servers.ports import free_port
 from orchestrator.servers.stack import environment
 from orchestrator.system import System
 from tasks import landed, legs
 
 T = TypeVar("T")
 TENANT = "local"
+SERVE = "from orchestrator.api.serve import run; from orchestrator.settings import load; run(load())"
 WAKE = "tests.wake"  # a task that does nothing
 PATIENCE = 20.0  # seconds before a condition counts as never met; nothing is timed by it
 
@@ -71,6 +75,30 @@ def worker_process(
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.wait()
+
+
+@contextmanager
+def web_process(system: System, **changed: str) -> Iterator[str]:
+    """The real web server, on a port of its own: its address."""
+    port = free_port()
+    settings = replace(system.settings, port=port)
+    env = {**os.environ, **environment(settings), **changed}
+    process = subprocess.Popen([sys.executable, "-c", SERVE], env=env, start_new_session=True)
+    try:
+        until(lambda: _is_served(port), "the web server")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _is_served(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def start(system: System, workflow_id: str, payload: Mapping[str, Any], **more: Any) -> str:

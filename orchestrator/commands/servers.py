@@ -147,6 +147,20 @@ def upgrade() -> None:
     tell_refused(load_workflows(composed(replace(given, broker_url=given.broker_url or NO_BROKER))))
 
 
+@db.command()
+def restored() -> None:
+    """Once after a restore to an earlier point, before workers start: nothing that may have been done since is repeated."""
+    from orchestrator import restoring
+
+    given = _configured("database_url")
+    found = restoring.doubt_open_instances(composed(replace(given, broker_url=given.broker_url or NO_BROKER)))
+    click.echo(f"nothing is known of what came after {found.since.isoformat()}")
+    click.echo(
+        f"{found.instances} instances had not ended: what they do next may have been done already. It is asked for or"
+    )
+    click.echo("repeated with the same key where the lane allows it, and else UNKNOWN: see `orchestrator list --stuck`")
+
+
 def tell_refused(refused: Mapping[str, tuple[Problem, ...]]) -> None:
     """On standard error, a line a problem."""
     for file, problems in refused.items():

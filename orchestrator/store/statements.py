@@ -57,7 +57,9 @@ TYPES = {
     "history_seq": "int", "from_seq": "int", "life": "int", "seq": "int", "time": "timestamptz",
 }  # fmt: skip
 TYPES |= {
-    field.name: "timestamptz" for field in (*fields(Row), *fields(Header)) if field.name.endswith(("_at", "_until"))
+    field.name: "timestamptz"
+    for field in (*fields(Row), *fields(Header))
+    if field.name.endswith(("_at", "_until", "_since"))
 }
 
 
@@ -81,7 +83,7 @@ STEP_TOLD = (
     "clears",
 )
 HEADER_SET = ("status", "reason", "outcome", "cause", "history_seq", "life", "deadline_at", "suspended_at",
-              "cancel_requested_at", "ended_at", "parent_told")  # fmt: skip
+              "cancel_requested_at", "ended_at", "parent_told", "doubted_since")  # fmt: skip
 ENTRY_COLUMNS = ("instance_id", "tenant", "time", *(field.name for field in fields(Entry)))
 STEP_INSERT = ("instance_id", "tenant", "version_id", *ROW_COLUMNS, *sorted(WRITE_ONLY))
 

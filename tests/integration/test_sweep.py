@@ -63,6 +63,37 @@ def test_ten_sweeps_at_once_move_everything_once(tower: Airport) -> None:
         assert is_gapless(shown)
 
 
+def test_what_is_due_of_one_kind_does_not_wait_until_all_of_another_has_been_moved(
+    tower: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.sweep.BATCH", 1)
+    ids = waiting(tower, 4)
+    other = tower.fly("id: other\ndeadline: 30m\nsteps: [{id: hold, pause: true}]")
+    tower.run(other, "hold")
+    tower.clock.advance(3601)
+    assert sweep(tower.system) == 5
+    (fallen,) = tower.query("SELECT time FROM history WHERE verb = 'fall'")[0]
+    moved = tower.query("SELECT time FROM history WHERE verb = 'skip' ORDER BY time")
+    assert len(moved) == len(ids)
+    assert sum(time < fallen for (time,) in moved) == 1, "one batch of the waits, one of the deadlines, and so on"
+
+
+def test_families_have_their_turn_while_very_much_is_due(tower: Airport, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    monkeypatch.setattr("orchestrator.sweep.BATCH", 1)
+    monkeypatch.setattr("orchestrator.sweep.ROUNDS", 2)
+    waiting(tower, 5)
+    tower.clock.advance(3601)
+
+    def carry(_: object) -> int:
+        looks.append(tower.query("SELECT count(*) FROM step WHERE step = 'wait' AND state = 'WAITING'")[0][0])
+        return 0
+
+    monkeypatch.setattr("orchestrator.sweep.children.carry", carry)
+    sweep(tower.system)
+    assert looks == [3, 1, 0, 0]
+
+
 def test_a_sweep_waits_for_nobody(tower: Airport) -> None:
     held, free = waiting(tower, 2)
     tower.clock.advance(3601)

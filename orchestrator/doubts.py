@@ -1,0 +1,58 @@
+"""After a restore: what an instance does next may have been done already, in the time that the backup does not know of.
+
+An instance that was restored carries since when nothing is known of it (`doubted_since`). What it has not begun since
+counts as if an attempt of it had been lost then: with the same key it is repeated or asked for, and where neither can
+be done only a person can tell. Pure.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from orchestrator.definition import ServiceStep, WorkflowStep
+from orchestrator.instance import Instance
+from orchestrator.rows import Row
+
+Remedy: TypeAlias = Literal["none", "repeat", "person"]
+
+ERROR = "the database was restored to an earlier point: it may have been done after that"
+
+
+def mark(instance: Instance, since: datetime) -> None:
+    """Nothing is known of it since then; of several restores the earliest counts."""
+    instance.mark(doubted_since=min(since, instance.header.doubted_since or since))
+
+
+def remedy(instance: Instance, row: Row) -> Remedy:
+    """What has to be done about a step before it is begun, or ended unbegun."""
+    since = instance.header.doubted_since
+    if since is None or _is_judged(row) or (row.started_at is not None and row.started_at > since):
+        return "none"
+    step = instance.plan.place(row.step).step
+    if isinstance(
+        step, WorkflowStep
+    ):  # the one that was started since is not there any more, and another has other keys
+        return "person" if row.phase == "do" else "none"
+    if not isinstance(step, ServiceStep) or row.service is None:
+        return "none"
+    idempotency = instance.plan.lane(row.service).idempotency
+    if idempotency == "none":
+        return "none" if step.pause and row.phase == "do" else "person"  # to tell somebody twice does no harm
+    return "none" if idempotency == "safe" else "repeat"
+
+
+def _is_judged(row: Row) -> bool:
+    """An operator has ordered it again, knowing that it may have been done."""
+    return row.uncertain and row.started_at is None
+
+
+def begun(instance: Instance, row: Row) -> Row:
+    """As if an attempt of it had been lost: one at least, and its key is as old as it can be."""
+    since = instance.header.doubted_since
+    return instance.amend(row, uncertain=True, attempt=max(row.attempt, 1), started_at=row.started_at or since)
+
+
+def cleared(instance: Instance, row: Row) -> Row:
+    """Its condition is false, and was so before the restore: nothing was done."""
+    return row if instance.header.doubted_since is None else instance.amend(row, uncertain=False)
