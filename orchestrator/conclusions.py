@@ -52,6 +52,9 @@ def _conclude(system: System, instance: Instance, row: Row, result: calls.Result
         case calls.Forgotten():
             error = "it may have been done, and its lane may have forgotten the key by now"
             attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error)
+        case calls.NeverArrived():
+            error = "all retries are used up, and the service knows nothing of the key"
+            attempts.fail(instance, row, reason="exhausted", error=error)
         case calls.Overdue():
             escalation.time_out(instance, row)
         case Reply():
