@@ -1,10 +1,11 @@
 """`celery -A worker worker -P threads`: what `orchestrator worker` starts."""
 
 from orchestrator import bootstrap, process, settings
-from tasks import landed, legs
+from tasks import dead_letters, landed, legs
 
 system = bootstrap.compose(settings.load())
 app = system.app
 legs.register(app, system)
 landed.register(app, system)
+dead_letters.register(app, system)
 process.attach(system)

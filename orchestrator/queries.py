@@ -21,7 +21,7 @@ from orchestrator.errors import (
     NotFound,
 )
 from orchestrator.plan import Plan
-from orchestrator.store import boards, definitions, filters, instances
+from orchestrator.store import boards, dead_letters, definitions, filters, instances
 from orchestrator.store.filters import Filter
 from orchestrator.store.instances import Position
 from orchestrator.system import System
@@ -206,6 +206,7 @@ def metrics(system: System) -> str:
     """`/metrics` in Prometheus' text form: of all tenants together, and naming none."""
     with system.database.across_tenants() as connection:
         counts, steps = instances.counts(connection), instances.step_counts(connection)
+        letters, kept = dead_letters.counts(connection), dead_letters.kept(connection)
     lines = ["# TYPE orchestrator_instances gauge"]
     lines += [f'orchestrator_instances{{status="{name}"}} {count}' for name, count in sorted(counts.items())]
     lines += ["# TYPE orchestrator_steps gauge"]
@@ -214,4 +215,8 @@ def metrics(system: System) -> str:
     lines += [
         f'orchestrator_oldest_step_seconds{{state="{name}"}} {age:.3f}' for name, (_, age) in sorted(steps.items())
     ]
+    lines += ["# TYPE orchestrator_dead_letters_total counter"]
+    lines += [f'orchestrator_dead_letters_total{{reason="{name}"}} {count}' for name, count in letters.items()]
+    lines += ["# TYPE orchestrator_dead_letters_kept gauge"]
+    lines += [f'orchestrator_dead_letters_kept{{reason="{name}"}} {count}' for name, (count, _) in kept.items()]
     return "\n".join([*lines, *lane_orders.metrics(system)]) + "\n"

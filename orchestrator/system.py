@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from os import getpid
@@ -14,11 +15,14 @@ from orchestrator.lane import Call, Lane, Reply
 from orchestrator.lane_watch import LaneWatch
 from orchestrator.settings import Settings
 from orchestrator.store.database import Database
+from orchestrator.store.dead_letters import Letter
 from orchestrator.store.definitions import Plans
 from orchestrator.tokens import Tokens
 
 if TYPE_CHECKING:
     from celery import Celery
+
+UNKEPT = 100
 
 
 class Caller(Protocol):
@@ -49,6 +53,9 @@ class System:
     app: Celery
     worker: str = field(default_factory=process_name)
     watch: LaneWatch = field(default_factory=LaneWatch)
+    unkept: deque[Letter] = field(
+        default_factory=lambda: deque(maxlen=UNKEPT)
+    )  # dead letters, while the database is away
     stopping: threading.Event = field(default_factory=threading.Event)  # set: leave the next step to others
     chance: Callable[[], float] = field(default=lambda: secrets.randbelow(1 << 30) / (1 << 30))
 

@@ -21,7 +21,7 @@ from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE, Lane
 from orchestrator.lanes import registry
 from orchestrator.lanes.exchanges import LANDED_QUEUE
 from orchestrator.settings import Settings
-from orchestrator.store import definitions, health, tenancy
+from orchestrator.store import dead_letters, definitions, health, tenancy
 from orchestrator.store.database import Database, revisions
 
 CLOCKS_APART = 5.0  # seconds; times are Postgres', so a difference confuses people, logs and tokens, not flights
@@ -93,6 +93,7 @@ def _database(settings: Settings, queues: Collection[str] | None) -> Findings:
             ("tenants", _tenants),
             ("queues", lambda connection: _waiting(connection, settings, queues)),
             ("instances", _stuck),
+            ("dead letters", _dead_letters),
             ("definitions", lambda connection: _refused(connection, settings.tenant)),
         ]
     try:
@@ -172,6 +173,16 @@ def _stuck(connection: Connection) -> Findings:
         yield bad("instances", f"{count} STUCK: they need a person", "see `orchestrator list --stuck`")
     else:
         yield ok("instances", "none is STUCK")
+
+
+def _dead_letters(connection: Connection) -> Findings:
+    """A refused answer is an everyday thing: it was too late, and whoever gave it may have been told so."""
+    found = {reason: one for reason, one in dead_letters.kept(connection).items() if reason != "refused"}
+    for reason, (count, newest) in found.items():
+        yield bad("dead letters", f"{count} {reason}, the newest of {newest:%Y-%m-%d %H:%M}Z",
+                  "see `orchestrator dead-letters`, and clear them when they are understood")  # fmt: skip
+    if not found:
+        yield ok("dead letters", "none is kept")
 
 
 def _refused(connection: Connection, tenant: str) -> Findings:
