@@ -1,6 +1,6 @@
 """`celery -A worker worker -P threads`: what `orchestrator worker` starts."""
 
-from orchestrator import bootstrap, process, settings
+from orchestrator import bootstrap, hung, process, settings
 from tasks import dead_letters, landed, legs
 
 system = bootstrap.compose(settings.load())
@@ -9,3 +9,4 @@ legs.register(app, system)
 landed.register(app, system)
 dead_letters.register(app, system)
 process.attach(system)
+hung.attach(system)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from os import getpid
 from typing import TYPE_CHECKING, Protocol
 
+from orchestrator.hands import Hands
 from orchestrator.lane import Call, Lane, Reply
 from orchestrator.lane_watch import LaneWatch
 from orchestrator.settings import Settings
@@ -52,6 +53,7 @@ class System:
     tokens: Tokens
     app: Celery
     worker: str = field(default_factory=process_name)
+    hands: Hands = field(default_factory=Hands)
     watch: LaneWatch = field(default_factory=LaneWatch)
     unkept: deque[Letter] = field(
         default_factory=lambda: deque(maxlen=UNKEPT)
