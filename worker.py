@@ -1,8 +1,8 @@
 """`celery -A worker worker -P threads`: what `orchestrator worker` starts."""
 
-from orchestrator import bootstrap, process, settings
+from orchestrator import bootstrap, hung, process, settings
 from orchestrator.pulse import Pulse
-from tasks import landed, legs
+from tasks import dead_letters, landed, legs
 from tasks import pulse as pulses
 
 system = bootstrap.compose(settings.load())
@@ -11,4 +11,6 @@ pulse = Pulse(system)
 legs.register(app, system)
 landed.register(app, system)
 pulses.register(app, pulse)
+dead_letters.register(app, system)
 process.attach(system, pulse)
+hung.attach(system)

@@ -50,6 +50,10 @@ class Attempt:
         return idempotency_key(self.instance, self.step, self.generation, self.phase)
 
 
+def key_of(instance: Instance, row: Row) -> str:
+    return idempotency_key(instance.header.id, row.step, row.generation, row.phase)
+
+
 def idempotency_key(trace: str, step: str, generation: int, phase: Phase) -> str:
     return f"{trace}:{step.replace('[', ':').replace(']', '')}:g{generation}:{phase}"
 
@@ -86,6 +90,12 @@ def defer(instance: Instance, row: Row, *, gate: str, reason: Refusal) -> None:
     the step's budget begins to run; to wait for one's turn takes nothing of it."""
     budget = row.budget_until or (_budget(instance, row) if reason in admission.SHUT else None)
     instance.amend(row, gate=gate, deferred=reason, published_at=None, budget_until=budget)
+
+
+def put_off(instance: Instance, row: Row) -> None:
+    """This process has its hands full with another one that has lost a worker. No attempt is spent."""
+    due = later(instance.now, RELEASED)
+    instance.amend(row, due_at=due, ready_at=due, published_at=None)
 
 
 def may_claim(instance: Instance, row: Row) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator import control, doubts, expression, logs, retry, scope
-from orchestrator.attempts import Attempt
+from orchestrator.attempts import Attempt, retry_of
 from orchestrator.control import Control
 from orchestrator.definition import ServiceStep, Template
 from orchestrator.errors import ExpressionError
@@ -54,6 +54,11 @@ class Overdue:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NeverArrived:
+    """Its retries are used up, and asked, the service knows nothing of the key."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lost:
     """Its lease ran out before the send: somebody else has it now."""
 
@@ -83,7 +88,7 @@ class Prepared:
     call: Call
 
 
-Result: TypeAlias = Reply | Control | Skipped | Waits | Inexpressible | Overdue | Lost | Forgotten
+Result: TypeAlias = Reply | Control | Skipped | Waits | Inexpressible | Overdue | NeverArrived | Lost | Forgotten
 
 
 def limit_of(lane: Lane) -> float:
@@ -188,14 +193,24 @@ def _prepare_call(system: System, step: ServiceStep, held: Held) -> Prepared | R
     if attempt.uncertain and retry.is_forgotten(lane, attempt.started_at, attempt.now):
         return Forgotten()
     timeout = _time_left(lane, held)
-    if timeout <= 0:
+    must_ask = attempt.uncertain and lane.idempotency == "query"
+    if timeout <= 0 and not must_ask:
         return Overdue()
-    call = _call(system, step, attempt, held.context, timeout)
-    if attempt.uncertain and lane.idempotency == "query":
-        asked = system.caller.ask(lane, call)
-        if asked.outcome != "not_sent":
-            return asked
+    call = _call(system, step, attempt, held.context, timeout if timeout > 0 else lane.timeout)
+    if must_ask and (told := _ask(system, lane, call, step, held)):
+        return told
     return Prepared(lane=lane, call=call) if _still_holds(system, lane, held) else Lost()
+
+
+def _ask(system: System, lane: Lane, call: Call, step: ServiceStep, held: Held) -> Result | None:
+    """What became of the key; none: it never arrived, and may be sent again."""
+    asked = system.caller.ask(lane, call)
+    if asked.outcome != "not_sent":
+        return asked
+    if _time_left(lane, held) <= 0:
+        return Overdue()
+    attempt = held.attempt
+    return None if retry.may_send(retry_of(step, attempt.phase), attempt.tries) else NeverArrived()
 
 
 def _time_left(lane: Lane, held: Held) -> float:

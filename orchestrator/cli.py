@@ -10,7 +10,19 @@ from collections.abc import Sequence
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from orchestrator.commands import definitions, doctor, failures, instances, keeping, lanes, orders, run, servers, tokens
+from orchestrator.commands import (
+    dead_letters,
+    definitions,
+    doctor,
+    failures,
+    instances,
+    keeping,
+    lanes,
+    orders,
+    run,
+    servers,
+    tokens,
+)
 
 COMMANDS = (
     run.run, servers.up,
@@ -18,7 +30,7 @@ COMMANDS = (
     instances.approve, instances.resolve, orders.cancel, orders.suspend, orders.resume, orders.retry,
     lanes.lanes, lanes.hold, lanes.release,
     definitions.validate, definitions.graph, definitions.compile_, definitions.schema,
-    servers.worker, servers.beat, servers.web, servers.db, doctor.doctor, keeping.purge, keeping.webhook, tokens.token,
+    servers.worker, servers.beat, servers.web, servers.db, doctor.doctor, dead_letters.dead_letters, keeping.purge, keeping.webhook, tokens.token,
 )  # fmt: skip
 ABORTED = 130  # 128 and the number of SIGINT, as shells have it
 

@@ -51,6 +51,9 @@ def _conclude(system: System, instance: Instance, row: Row, result: calls.Result
             attempts.fail(instance, row, reason="expression", error=error, uncertain=row.uncertain)
         case calls.Forgotten(error=error):
             attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error)
+        case calls.NeverArrived():
+            error = "all retries are used up, and the service knows nothing of the key"
+            attempts.fail(instance, row, reason="exhausted", error=error)
         case calls.Overdue():
             escalation.time_out(instance, row)
         case Reply():

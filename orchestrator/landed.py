@@ -15,10 +15,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from orchestrator import callbacks
+from orchestrator import callbacks, dead_letters
 from orchestrator.errors import BadRequest, OrchestratorError, TooLarge
 from orchestrator.lanes import body
 from orchestrator.lanes.celery import token_of
+from orchestrator.lanes.exchanges import LANDED_QUEUE
 from orchestrator.payloads import check_storable
 from orchestrator.store.database import is_away
 from orchestrator.system import System
@@ -52,21 +53,23 @@ class Unfit(ValueError):  # as errors.py names its own
     """A message that is no answer; its text says why."""
 
 
-def land(system: System, answer: Answer) -> bool:
+def land(system: System, answer: Answer, *, queue: str = LANDED_QUEUE, content: bytes | None = None) -> bool:
     """Settle a step by a message. Returns whether the decision stands; raises Stopped, and nothing else.
 
-    An answer of a step that was decided, escalated or ended meanwhile changes nothing.
+    An answer of a step that was decided, escalated or ended meanwhile changes nothing. `content`: the message, where it
+    says more than the answer.
     """
-    about = {"trace": answer.trace, "step": answer.step}
+    told = content if content is not None else json.dumps({**vars(answer), "token": "…"}, default=repr)
     try:
         _surely(system, lambda: _decide(system, answer))
     except OrchestratorError as error:
-        log.warning("dropped an answer by %s: %s", answer.by, error, extra=about)
+        dead_letters.keep(system, "refused", queue=queue, error=f"by {answer.by}: {error}", content=told)
         return False
     except Stopped:
         raise
-    except Exception:  # a bug of ours: the same message would meet it again and again
-        log.exception("dropped an answer by %s", answer.by, extra=about)
+    except Exception as error:  # a bug of ours: the same message would meet it again and again
+        log.exception("an answer by %s for %s of %s", answer.by, answer.step, answer.trace)
+        dead_letters.keep(system, "raised", queue=queue, error=body.described(error), content=told)
         return False
     return True
 

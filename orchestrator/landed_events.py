@@ -14,9 +14,9 @@ from contextlib import suppress
 
 from kombu import Connection, Consumer, Message
 
-from orchestrator import landed
+from orchestrator import dead_letters, landed
 from orchestrator.lanes import body
-from orchestrator.lanes.exchanges import answers_queue, is_amqp, landed_events_queue
+from orchestrator.lanes.exchanges import LANDED_EVENTS_QUEUE, answers_queue, is_amqp, landed_events_queue
 from orchestrator.system import System
 
 PREFETCH = 10  # events that a process takes and has not settled yet
@@ -40,9 +40,9 @@ def take(system: System, content: bytes) -> bool:
     try:
         answer = landed.read(content)
     except landed.Unfit as error:
-        log.warning("dropped a landed event: %s", error)
+        dead_letters.keep(system, "unfit_event", queue=LANDED_EVENTS_QUEUE, error=str(error), content=content)
         return False
-    return landed.land(system, answer)
+    return landed.land(system, answer, queue=LANDED_EVENTS_QUEUE, content=content)
 
 
 class LandedEvents:
@@ -100,8 +100,10 @@ class LandedEvents:
                 queue(connection.default_channel).declare()
 
     def _settle(self, message: Message) -> None:
-        content = message.body
-        take(self._system, content.encode() if isinstance(content, str) else bytes(content))
+        """Whatever is wrong with one, it is done with: unacknowledged it would come again."""
+        if not dead_letters.is_worn_out(self._system, message):
+            content = message.body
+            take(self._system, content.encode("utf-8", "replace") if isinstance(content, str) else bytes(content))
         message.ack()
 
 

@@ -91,6 +91,7 @@ class Reply:
     error: str | None = None
     retry_after: float | None = None  # seconds the service asked us to wait
     may_retry: bool = True  # false: a `refused` or `uncertain` that repeating cannot mend
+    asked: bool = False  # it says what became of the key; nothing was sent
     is_ours: bool = False  # the service has no part in it: its breaker neither opens nor closes for that
 
 

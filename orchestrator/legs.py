@@ -138,7 +138,9 @@ class _Flight:
         return self.system.stopping.is_set() or time.monotonic() - self.began > LEG_SECONDS
 
     def _perform(self, held: Held) -> Finished:
-        result = self._call(held)
+        limit = calls.limit_of(self.plan.lane(held.attempt.service))
+        with self.system.hands.at(held.attempt.key, leg=id(self), limit=limit):
+            result = self._call(held)
         gates.observe(self.system, held.attempt, result)
         return held.attempt, result
 
@@ -251,6 +253,9 @@ class _Flight:
             return None
         lane = self.plan.lane(row.service)
         limit = calls.limit_of(lane)
+        if row.losses and not self.system.hands.may_take(attempts.key_of(instance, row), limit=limit):
+            attempts.put_off(instance, row)
+            return None
         is_over = row.budget_until is not None and row.budget_until <= instance.now  # nothing will be sent
         if not is_over and (refusal := self.admission.refusal(lane.name)):
             attempts.defer(instance, row, gate=lane.name, reason=refusal)

@@ -21,7 +21,7 @@ from orchestrator.errors import (
     NotFound,
 )
 from orchestrator.plan import Plan
-from orchestrator.store import boards, definitions, filters, instances
+from orchestrator.store import boards, dead_letters, definitions, filters, instances
 from orchestrator.store import canary as canary_rows
 from orchestrator.store.filters import Filter
 from orchestrator.store.instances import Position
@@ -219,6 +219,7 @@ def metrics(system: System) -> str:
     with system.database.across_tenants() as connection:
         counts, steps = instances.counts(connection), instances.step_counts(connection)
         found = canary_rows.newest(connection) if system.settings.canary else None
+        letters, kept = dead_letters.counts(connection), dead_letters.kept(connection)
     lines = ["# TYPE orchestrator_instances gauge"]
     lines += [f'orchestrator_instances{{status="{name}"}} {count}' for name, count in sorted(counts.items())]
     lines += ["# TYPE orchestrator_steps gauge"]
@@ -231,4 +232,8 @@ def metrics(system: System) -> str:
         lines += ["# TYPE orchestrator_canary_age_seconds gauge", f"orchestrator_canary_age_seconds {found.age:.3f}"]
         lines += ["# TYPE orchestrator_canary_duration_seconds gauge",
                   f"orchestrator_canary_duration_seconds {found.duration:.3f}"]  # fmt: skip
+    lines += ["# TYPE orchestrator_dead_letters_total counter"]
+    lines += [f'orchestrator_dead_letters_total{{reason="{name}"}} {count}' for name, count in letters.items()]
+    lines += ["# TYPE orchestrator_dead_letters_kept gauge"]
+    lines += [f'orchestrator_dead_letters_kept{{reason="{name}"}} {count}' for name, (count, _) in kept.items()]
     return "\n".join([*lines, *lane_orders.metrics(system)]) + "\n"

@@ -81,11 +81,29 @@ def judge(reply: Reply, trial: Trial, now: datetime, chance: float) -> Verdict:
     uncertain = _is_uncertain(reply, trial)
     if uncertain and not _may_repeat(trial, now):
         return Doubtful(error=error)
+    verdict = _unasked(trial, reply, now, chance, uncertain)
+    if uncertain and trial.lane.idempotency == "query" and not isinstance(verdict, Again):
+        # Before it is left to a person, the service is asked: once, in the backoff's time or as the budget ends.
+        return (
+            Doubtful(error=error)
+            if reply.asked
+            else Again(due=_ask_at(trial, now, chance), error=error, uncertain=True)
+        )
+    return verdict
+
+
+def _unasked(trial: Trial, reply: Reply, now: datetime, chance: float, uncertain: bool) -> Verdict:
+    error = reply.error or reply.outcome
     if trial.tries > trial.retry.max or not reply.may_retry:
-        return _give_up(trial, error, uncertain)
+        return Failed(reason="uncertain" if uncertain else "exhausted", error=error, uncertain=uncertain)
     return _again(
         trial, later(now, max(backoff(trial.retry, trial.tries, chance), reply.retry_after or 0.0)), error, uncertain
     )
+
+
+def _ask_at(trial: Trial, now: datetime, chance: float) -> datetime:
+    due = later(now, backoff(trial.retry, trial.tries, chance))
+    return due if trial.budget_until is None or due < trial.budget_until else now
 
 
 def _rejected(trial: Trial, error: str) -> Verdict:
@@ -118,10 +136,9 @@ def is_forgotten(lane: Lane, started_at: datetime, now: datetime) -> bool:
     return has_ttl and now >= started_at + timedelta(seconds=lane.key_ttl or 0.0)
 
 
-def _give_up(trial: Trial, error: str, uncertain: bool) -> Verdict:
-    if uncertain and trial.lane.idempotency == "query":
-        return Doubtful(error=error)  # it could not be asked, and must not be repeated unasked
-    return Failed(reason="uncertain" if uncertain else "exhausted", error=error, uncertain=uncertain)
+def may_send(retry: Retry, tries: int) -> bool:
+    """Whether the attempt is one of those that `retry.max` allows; one more may only ask what became of them."""
+    return tries <= retry.max + 1
 
 
 def backoff(retry: Retry, tries: int, chance: float) -> float:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery, Task
 
-from orchestrator import canvas, legs
+from orchestrator import canvas, dead_letters, legs
 from orchestrator.dispatch import dispatch
 from orchestrator.errors import NotFound
 from orchestrator.sweep import sweep
 from orchestrator.system import System
 from tasks import unread
-
-log = logging.getLogger(__name__)
 
 
 class LegFailed(Exception):
@@ -33,7 +31,9 @@ def register(app: Celery, system: System) -> None:
         try:
             landed = legs.run(system, wave, version=version, start=start, covered=covered)
         except (NotFound, KeyError) as error:
-            log.warning("dropped a message that fits no definition: %r", error)
+            told = json.dumps({"wave": wave, "version": version, "start": start}, default=repr)
+            queue = (self.request.delivery_info or {}).get("routing_key") or "?"
+            dead_letters.keep(system, "no_definition", queue=queue, error=repr(error), content=told)
             landed = legs.Landed(survivors=(), failed=())
         canvas.steer(self, landed.survivors)
         if landed.failed and len(landed.failed) == len(wave):

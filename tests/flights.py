@@ -21,7 +21,7 @@ from orchestrator.process import Threads
 from orchestrator.servers.ports import free_port
 from orchestrator.servers.stack import environment
 from orchestrator.system import System
-from tasks import landed, legs
+from tasks import dead_letters, landed, legs
 
 T = TypeVar("T")
 TENANT = "local"
@@ -35,6 +35,7 @@ def worker(system: System, *, threads: int = 4) -> Iterator[System]:
     """A Celery worker with its dispatcher, sweep and leases, in threads of this process."""
     legs.register(system.app, system)
     landed.register(system.app, system)
+    dead_letters.register(system.app, system)
     system.app.task(name=WAKE, shared=False)(_nothing)
     own = Threads(system)
     own.start()

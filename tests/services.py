@@ -85,10 +85,12 @@ class Answer:
 
     status: int = 200
     reply: Any = field(default_factory=dict)
+    content: bytes | None = None  # in the place of the reply, which is what a repeat is answered with
     headers: Mapping[str, str] = field(default_factory=dict)
     effect: bool | None = None
     lost: bool = False  # the connection ends without an answer
     until: threading.Event | None = None  # it is given once this is set
+    at_once: bool = False  # it is done before that, not after
     then: Callable[[Seen], None] | None = None  # done while the caller waits
 
     @property
@@ -176,9 +178,10 @@ class Service:
             answer = told.popleft() if told else self._always.get(seen.operation, DONE)
         if answer.then is not None:
             answer.then(seen)
+        performed = self._perform(seen, answer) if answer.at_once else None
         if answer.until is not None:
             answer.until.wait(HELD)
-        return self._perform(seen, answer)
+        return performed or self._perform(seen, answer)
 
     def _asked(self, seen: Seen) -> Answer:
         with self._lock:
@@ -192,7 +195,7 @@ class Service:
         with self._lock:
             is_repeat = seen.lane == "keyed" and seen.key in self._replies
             if is_repeat and answer.status == 200:
-                return replace(answer, reply=self._replies[seen.key])
+                return replace(answer, reply=self._replies[seen.key], content=None)
             if answer.is_done and not is_repeat:
                 self.effects.append(seen.key)
                 self._replies[seen.key] = answer.reply
@@ -234,7 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.lost:
             self.close_connection = True
             return
-        content = json.dumps(answer.reply).encode()
+        content = json.dumps(answer.reply).encode() if answer.content is None else answer.content
         self.send_response(answer.status)
         for name, value in {"Content-Length": str(len(content)), **answer.headers}.items():
             self.send_header(name, value)

@@ -23,7 +23,7 @@ from orchestrator.lanes import registry
 from orchestrator.lanes.exchanges import LANDED_QUEUE
 from orchestrator.settings import Settings
 from orchestrator.store import canary as canary_rows
-from orchestrator.store import definitions, health, programs, schema, tenancy
+from orchestrator.store import dead_letters, definitions, health, programs, schema, tenancy
 from orchestrator.store.database import Database
 
 CLOCKS_APART = 5.0  # seconds; times are Postgres', so a difference confuses people, logs and tokens, not flights
@@ -97,6 +97,7 @@ def _database(settings: Settings, queues: Collection[str] | None) -> Findings:
             ("queues", lambda connection: _waiting(connection, settings, queues)),
             ("instances", _stuck),
             ("canary", lambda connection: _canary(connection, settings)),
+            ("dead letters", _dead_letters),
             ("definitions", lambda connection: _refused(connection, settings.tenant)),
         ]
     try:
@@ -209,6 +210,16 @@ def _canary(connection: Connection, settings: Settings) -> Findings:
                   "do workers run, and take messages of queue legs?")  # fmt: skip
     else:
         yield ok("canary", f"started {proof.age:.0f} s ago, it was through within {proof.duration:.2f} s")
+
+
+def _dead_letters(connection: Connection) -> Findings:
+    """A refused answer is an everyday thing: it was too late, and whoever gave it may have been told so."""
+    found = {reason: one for reason, one in dead_letters.kept(connection).items() if reason != "refused"}
+    for reason, (count, newest) in found.items():
+        yield bad("dead letters", f"{count} {reason}, the newest of {newest:%Y-%m-%d %H:%M}Z",
+                  "see `orchestrator dead-letters`, and clear them when they are understood")  # fmt: skip
+    if not found:
+        yield ok("dead letters", "none is kept")
 
 
 def _refused(connection: Connection, tenant: str) -> Findings:

@@ -56,7 +56,9 @@ class Caller:
         """What became of the call's key; `not_sent` means that it never arrived."""
         if lane.transport == "http":
             return http.ask(self._http(), lane, call)
-        return Reply(outcome="uncertain", may_retry=False, error=f"lane `{lane.name}` cannot be asked for a key")
+        return Reply(
+            outcome="uncertain", may_retry=False, asked=True, error=f"lane `{lane.name}` cannot be asked for a key"
+        )
 
     def close(self) -> None:
         """Close idle connections; the next call opens new ones."""

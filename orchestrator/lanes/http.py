@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urlsplit
@@ -61,13 +61,13 @@ def ask(connections: Connections, lane: Lane, call: Call) -> Reply:
     request = Request(method="GET", url=_url(lane, call.operation, call.key), headers=_headers(call))
     got = _exchange(connections, request, Deadline(call.timeout))
     if isinstance(got, Reply):
-        return Reply(outcome="uncertain", error=got.error)
+        return Reply(outcome="uncertain", error=got.error, asked=True)
     if got.status == 404:
-        return Reply(outcome="not_sent", error="the service knows nothing of this key")
+        return Reply(outcome="not_sent", error="the service knows nothing of this key", asked=True)
     reply = classify(got)
     if reply.outcome == "done":
-        return reply
-    return Reply(outcome="uncertain", error=reply.error, retry_after=reply.retry_after)
+        return replace(reply, asked=True)
+    return Reply(outcome="uncertain", error=reply.error, retry_after=reply.retry_after, asked=True)
 
 
 def _url(lane: Lane, *parts: str) -> str:

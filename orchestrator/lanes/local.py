@@ -41,7 +41,7 @@ class Refused(Exception):  # the outcome that it stands for
 
 
 def call(lane: Lane, call: Call) -> Reply:
-    """One attempt. Never raises for what the lane's module does, except for what ends the process."""
+    """One attempt. Never raises for what the lane's module does; what ends the process ends it."""
     try:
         function = find(lane, call.operation)
     except (LookupError, ImportError) as error:
@@ -52,7 +52,8 @@ def call(lane: Lane, call: Call) -> Reply:
         return Reply(outcome="rejected", error=_message(error))
     except Refused as error:
         return Reply(outcome="refused", error=_message(error), retry_after=body.wait(error.retry_after))
-    except Exception as error:  # noqa: BLE001  # anything may have been done before it was raised
+    # Anything may have been done before it was raised. `sys.exit` in a thread of ours ends nothing but the call.
+    except BaseException as error:  # noqa: BLE001
         return Reply(outcome="uncertain", error=body.described(error))
     return _done(output)
 

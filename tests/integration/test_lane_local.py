@@ -41,6 +41,9 @@ def divide(call): return 1 / 0
 def nul(call): raise ValueError("a \\0 and \\ud800")
 def long(call): raise ValueError("x" * 100_000)
 def recurse(call): return recurse(call)
+def leave(call): raise SystemExit(3)
+def interrupt(call): raise KeyboardInterrupt
+def no_memory(call): raise MemoryError
 def a_set(call): return {1, 2}
 def raw(call): return b"bytes"
 def decimal(call): return Decimal("1.5")
@@ -193,3 +196,13 @@ def test_a_module_that_is_gone_is_rejected_not_raised() -> None:
     )
     assert reply.outcome == "rejected"
     assert "no_such_module_here" in (reply.error or "")
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"), [("leave", "SystemExit"), ("interrupt", "KeyboardInterrupt"), ("no_memory", "MemoryError")]
+)
+def test_what_would_end_a_program_ends_a_call_only(call: Calls, operation: str, name: str) -> None:
+    """In a worker's thread it would else leave the step to its lease, and quarantine it as if it killed workers."""
+    reply = call(operation)
+    assert reply.outcome == "uncertain"
+    assert name in (reply.error or "")

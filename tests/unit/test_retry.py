@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from orchestrator.definition import Retry
 from orchestrator.lane import Lane, Reply
-from orchestrator.retry import Again, Done, Doubtful, Failed, Parked, TimedOut, Trial, Verdict, backoff, judge
+from orchestrator.retry import Again, Done, Doubtful, Failed, Parked, TimedOut, Trial, Verdict, backoff, judge, may_send
 from tests.unit.flying import EPOCH, LANES, reply
 
 STEADY = Retry(max=3, backoff=2.0, factor=2.0, cap=30.0, jitter=False)
@@ -73,8 +73,26 @@ def test_when_its_retries_are_used_up_what_may_have_been_done_is_never_plainly_f
     assert judged(reply("refused"), "key", tries=4, uncertain=True) == Failed(
         reason="uncertain", error="refused", uncertain=True
     )
-    assert judged(reply("uncertain"), "query", tries=4) == Doubtful(error="uncertain")
+    assert judged(reply("uncertain", asked=True), "query", tries=4) == Doubtful(error="uncertain")
     assert judged(reply("uncertain"), "safe", tries=4) == Failed(reason="exhausted", error="uncertain", uncertain=False)
+
+
+@pytest.mark.parametrize("answer", [reply("uncertain"), reply("refused")])
+def test_a_lane_that_can_be_asked_is_asked_before_a_person_is(answer: Reply) -> None:
+    """The attempt after the last may only ask; when its time is up, it does so at once."""
+    assert judged(answer, "query", tries=4, uncertain=True) == Again(
+        due=EPOCH + timedelta(seconds=16), error=answer.outcome, uncertain=True
+    )
+    assert judged(answer, "query", tries=4, uncertain=True, budget_until=EPOCH) == Again(
+        due=EPOCH, error=answer.outcome, uncertain=True
+    )
+    assert not may_send(STEADY, 5)
+    assert may_send(STEADY, 4)
+
+
+def test_a_lane_that_was_asked_in_vain_when_its_time_was_up_is_for_a_person_to_judge() -> None:
+    asked = reply("uncertain", asked=True)
+    assert judged(asked, "query", uncertain=True, budget_until=EPOCH) == Doubtful(error="uncertain")
 
 
 def test_what_repeating_cannot_mend_is_not_repeated() -> None:

@@ -1,0 +1,65 @@
+"""The calls that this process is making: which have been at it for too long, and who is suspected of ending processes.
+
+A step that has lost a worker is a suspect. Of these a process has one in its hands at a time: whoever ends the process again
+takes no other suspect along, so that the innocent, who were lost by its side, are not quarantined with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock, get_ident
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Call:
+    """One that is under way. Times are of a monotonic clock, in seconds."""
+
+    key: str
+    thread: int
+    leg: int  # whose calls are waited for together
+    since: float
+    until: float  # by then it has to be over
+
+
+@dataclass(kw_only=True)
+class Hands:
+    clock: Callable[[], float] = time.monotonic
+    _lock: Lock = field(default_factory=Lock)
+    _calls: set[Call] = field(default_factory=set)
+    _suspect: tuple[str, float] | None = None  # its key, and when it is surely over
+
+    @contextmanager
+    def at(self, key: str, *, leg: int, limit: float) -> Iterator[None]:
+        """While a call is made that has to be over within `limit` seconds."""
+        now = self.clock()
+        call = Call(key=key, thread=get_ident(), leg=leg, since=now, until=now + limit)
+        with self._lock:
+            self._calls.add(call)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls.discard(call)
+                if self._suspect is not None and self._suspect[0] == key:
+                    self._suspect = None
+
+    def calls(self) -> list[Call]:
+        with self._lock:
+            return list(self._calls)
+
+    def hung(self) -> list[Call]:
+        """Those whose time is up: no thread can be stopped, so their hands are lost."""
+        now = self.clock()
+        return [call for call in self.calls() if call.until < now]
+
+    def may_take(self, suspect: str, *, limit: float) -> bool:
+        """Whether a suspect may be claimed now; then no other may for `limit` seconds, or until its call has ended."""
+        now = self.clock()
+        with self._lock:
+            if self._suspect is not None and self._suspect[0] != suspect and self._suspect[1] > now:
+                return False
+            self._suspect = (suspect, now + limit)
+            return True
