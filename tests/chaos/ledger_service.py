@@ -29,6 +29,7 @@ from urllib.parse import unquote
 
 LEDGER, ASKED = "ledger.jsonl", "asked.jsonl"
 SLOW = 3.0  # seconds: longer than the lanes' timeout
+WORK = 0.2  # seconds that a call takes at most while it misbehaves: who is killed then had something in hand
 HUGE = 100_000_000  # bytes
 
 # What may be done to a call, and how often in proportion. `before` and `after`: the effect.
@@ -183,6 +184,8 @@ class Handler(BaseHTTPRequestHandler):
         request = self._request(lane, operation, self.headers["Idempotency-Key"], content)
         self.server.ledger.call(request)
         ill = self.server.ill()
+        if self.server.misbehave:
+            time.sleep(self.server.random.uniform(0, WORK))
         if not self._spoiled_before(ill):
             self._spoil(ill, self.server.ledger.perform(request))
 

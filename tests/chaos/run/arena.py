@@ -78,10 +78,15 @@ class Arena:
             answer.read()
 
     def restart_postgres(self) -> None:
-        """As `pg_ctl stop -m immediate` and a start: no checkpoint, and recovery from the log."""
+        """As `pg_ctl stop -m immediate` and a start: no checkpoint, and recovery from the log. Does not wait for that."""
         self.postgres.process.send_signal(signal.SIGQUIT)
         self.postgres.process.wait()
-        self.postgres.start()
+        self.postgres.process = self.postgres._spawn()
+
+    def check_postgres(self) -> None:
+        """Start it where that did not work: dying backends hold shared memory for a moment."""
+        if self.postgres.process.poll() is not None:
+            self.postgres.start()
 
 
 @contextmanager

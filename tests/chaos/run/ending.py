@@ -10,8 +10,6 @@ instance may have to sit out in the worst case, once each, and what the backlog 
 - the longest that a workflow of this run waits by its definition: two waits for a decision, of 4 + 4 and 5 seconds.
 - LATE_REPLY: the service may sleep over the reply that it owes.
 - the backlog: what was under way when the faults ended, at the rate RATE that this machine surely manages.
-
-Meanwhile no second may pass in vain: between two entries of the history, while anything is open, there is at most STILL.
 """
 
 from __future__ import annotations
@@ -49,17 +47,27 @@ class Ending:
     left: tuple[str, ...]  # what was open then
 
 
-def wait_for_all(database_url: str, say: Callable[[str], None]) -> Ending:
+def wait_for_all(database_url: str, say: Callable[[str], None], is_started: Callable[[], bool]) -> Ending:
+    """`is_started`: whether every start has been answered; until then more may come."""
     began = time.monotonic()
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with _connected(database_url) as connection:
         backlog = _open(connection)
         bound = FIXED + backlog / RATE
         say(f"the last fault has ended: {backlog} instances are under way, and have {bound:.0f} s")
-        while (still := _open(connection)) and time.monotonic() - began < bound:
+        while (still := _open(connection) or not is_started()) and time.monotonic() - began < bound:
             time.sleep(LOOK_EVERY)
         took = time.monotonic() - began
         left = [_told(row) for row in connection.execute(LEFT)] if still else []
     return Ending(backlog=backlog, bound=bound, took=None if still else took, left=tuple(left))
+
+
+def _connected(database_url: str) -> psycopg.Connection[tuple[object, ...]]:
+    """Postgres may still be recovering."""
+    while True:
+        try:
+            return psycopg.connect(database_url, autocommit=True)
+        except psycopg.OperationalError:
+            time.sleep(LOOK_EVERY)
 
 
 def _open(connection: psycopg.Connection[tuple[object, ...]]) -> int:

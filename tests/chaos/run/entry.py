@@ -1,7 +1,7 @@
 """`python -m tests.chaos.run.entry worker`: the orchestrator's command line, in a process that was tampered with.
 
 CHAOS_CLOCK: seconds by which this process' clock is off. CHAOS_COPIES=N: it sends every message of the legs one to N
-times, out of order, and appends how many copies there were to the file CHAOS_COPIES_FILE. CHAOS_SEED seeds both.
+times, out of order, and adds a line to CHAOS_COPIES_FILE for each time the broker took it. CHAOS_SEED seeds both.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import datetime as datetime_module
 import heapq
 import os
 import random
+import secrets
 import sys
 import threading
 import time
@@ -24,7 +25,8 @@ STRAIGHT = 0.6  # share of the messages whose first copy is sent at once, as it 
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    connection: Any
+    name: bytes
+    connect: Callable[[], Any]
     publish: Callable[[Any], object]  # by a producer that is given
 
 
@@ -68,7 +70,6 @@ class Copier:
     def hold(self, message: Message) -> bool:
         """Plan its copies. Returns whether the first of them is to be sent at once, by whoever asks."""
         copies = self._random.randint(1, self._most)
-        os.write(self._file, b"%d\n" % copies)
         is_straight = self._random.random() < STRAIGHT
         with self._wake:
             for _ in range(copies - is_straight):
@@ -76,6 +77,9 @@ class Copier:
                 heapq.heappush(self._held, (time.monotonic() + self._random.uniform(0, LATE), self._count, message))
             self._wake.notify()
         return is_straight
+
+    def sent(self, message: Message) -> None:
+        os.write(self._file, message.name + b"\n")
 
     def _run(self) -> None:
         while True:
@@ -86,11 +90,12 @@ class Copier:
 
     def _send_all(self) -> None:
         first = self._next()
-        with first.connection.clone() as connection:
+        with first.connect() as connection:
             producer = connection.Producer()
             message = first
             while True:
                 message.publish(producer)
+                self.sent(message)
                 message = self._next()
 
     def _next(self) -> Message:
@@ -102,15 +107,24 @@ class Copier:
 
 def copy_messages(copier: Copier) -> None:
     """Between Celery and kombu: whoever publishes legs in this process, dispatcher, chain or chord."""
-    from kombu import Producer
+    from kombu import Connection, Producer
 
     publish = Producer.publish
 
     def tampered(self: Any, body: Any, *args: Any, **options: Any) -> Any:
         if (options.get("headers") or {}).get("task") not in COPIED:
             return publish(self, body, *args, **options)
-        again = Message(connection=self.connection, publish=lambda own: publish(own, body, *args, **options))
-        return publish(self, body, *args, **options) if copier.hold(again) else None
+        url, its_options = self.connection.as_uri(include_password=True), self.connection.transport_options
+        message = Message(
+            name=secrets.token_hex(8).encode(),
+            connect=lambda: Connection(url, transport_options=its_options),
+            publish=lambda own: publish(own, body, *args, **options),
+        )
+        if not copier.hold(message):
+            return None
+        answer = publish(self, body, *args, **options)
+        copier.sent(message)
+        return answer
 
     Producer.publish = tampered
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 from orchestrator.servers.descendants import descendants
 from tests.chaos.run.fire import Fault, Fire
 
+CHECKED_AFTER = 1.0  # seconds
+
 
 def faults(broker: str) -> list[Fault]:
     slow = broker == "rabbitmq"  # a node needs seconds of both cores to start
@@ -23,6 +25,7 @@ def faults(broker: str) -> list[Fault]:
 def _restart_postgres(fire: Fire) -> None:
     fire.arena.restart_postgres()
     fire.happened("Postgres restarts", "Postgres: immediate restart")
+    fire.later(CHECKED_AFTER, fire.arena.check_postgres)
 
 
 def _kill_backend(fire: Fire) -> None:

@@ -77,7 +77,7 @@ def _lines(ledger: Path) -> Iterator[dict[str, Any]]:
 
 def copies(file: Path) -> Counter[int]:
     """How many messages were sent so many times."""
-    return Counter(int(line) for line in file.read_text().split()) if file.exists() else Counter()
+    return Counter(Counter(file.read_text().split()).values()) if file.exists() else Counter()
 
 
 def recovery(database_url: str, workers: Sequence[Member]) -> Recovery:

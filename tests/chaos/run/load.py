@@ -94,12 +94,8 @@ class Load:
     def stop(self) -> None:
         self._stop.set()
 
-    def join(self, within: float) -> bool:
+    def is_done(self) -> bool:
         """Whether every start that was begun has been answered."""
-        until = time.monotonic() + within
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        self._engine.dispose()
         return not any(thread.is_alive() for thread in self._threads)
 
     def _look(self) -> None:
