@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the faults, the load and the services' moods; default: at random")
     parser.add_argument("--broker", choices=("valkey", "rabbitmq"), default="valkey")
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--most-open", type=int, default=250, help="instances under way at once")
+    parser.add_argument("--most-open", type=int, default=100, help="instances under way at once")
     parser.add_argument("--out", type=Path, help="a file for what is printed")
     parser.add_argument("--keep", type=Path, help="a folder for logs, ledger and a dump; by itself only after a violation")
     given = vars(parser.parse_args())

@@ -23,6 +23,6 @@ class Options:
     seed: int
     broker: Literal["valkey", "rabbitmq"] = "valkey"
     workers: int = 4
-    most_open: int = 250  # instances under way at once
+    most_open: int = 100  # instances under way at once
     out: Path | None = None
     keep: Path | None = None  # where the evidence is put in any case
