@@ -55,7 +55,7 @@ class Valkey(Broker):
         self._server.process.kill()
         self._server.process.wait()
 
-    def revive(self, *, empty: bool) -> None:
+    def revive(self, *, empty: bool) -> None:  # noqa: ARG002  # it always is
         self._server.start()
 
     def stop(self) -> None:
@@ -106,5 +106,3 @@ class RabbitMQ(Broker):
 def start(name: str, folder: Path) -> Broker:
     folder.mkdir(mode=0o711, exist_ok=True)
     return Valkey(folder) if name == "valkey" else RabbitMQ(folder)
-
-

@@ -36,7 +36,9 @@ class Answers:
 
     @property
     def wrong(self) -> list[str]:
-        return [f"both were confirmed at {url.partition('?')[0]}" for url, won in self.confirmed.items() if len(won) > 1]
+        return [
+            f"both were confirmed at {url.partition('?')[0]}" for url, won in self.confirmed.items() if len(won) > 1
+        ]
 
 
 class Decider:

@@ -33,13 +33,13 @@ class Message:
 def shift_clock(seconds: float) -> None:
     """Before anything else is imported: `time.time` and what `datetime` says is now. Monotonic clocks are left alone."""
     real = time.time
-    original = datetime_module.datetime
+    original: Any = datetime_module.datetime
 
     class Meta(type):
         def __instancecheck__(cls, value: object) -> bool:
             return isinstance(value, original)
 
-    class Shifted(original, metaclass=Meta):
+    class Shifted(original, metaclass=Meta):  # type: ignore[misc]
         @classmethod
         def now(cls, tz: datetime_module.tzinfo | None = None) -> Any:
             return original.now(tz) + datetime_module.timedelta(seconds=seconds)
@@ -109,7 +109,8 @@ def copy_messages(copier: Copier) -> None:
     """Between Celery and kombu: whoever publishes legs in this process, dispatcher, chain or chord."""
     from kombu import Connection, Producer
 
-    publish = Producer.publish
+    producer: Any = Producer
+    publish: Any = producer.publish
 
     def tampered(self: Any, body: Any, *args: Any, **options: Any) -> Any:
         if (options.get("headers") or {}).get("task") not in COPIED:
@@ -126,7 +127,7 @@ def copy_messages(copier: Copier) -> None:
         copier.sent(message)
         return answer
 
-    Producer.publish = tampered
+    producer.publish = tampered
 
 
 def main() -> None:
@@ -137,7 +138,7 @@ def main() -> None:
 
     from orchestrator.cli import main as orchestrator
 
-    sys.exit(orchestrator())
+    orchestrator()
 
 
 if __name__ == "__main__":

@@ -122,5 +122,3 @@ def _by_step(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[str, str | 
 
 def percentile(sorted_values: Sequence[float], share: float) -> float:
     return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * share))]
-
-

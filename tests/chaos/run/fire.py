@@ -55,7 +55,7 @@ class Fire:
             fault.begin(self)
             self._again(fault)
 
-        self.later(self.chance.expovariate(1 / fault.every), begin, is_end=False)
+        self.later(self.chance.expovariate(1 / (fault.every * self.arena.options.calm)), begin, is_end=False)
 
     def put_out(self) -> None:
         """End every fault that has begun."""

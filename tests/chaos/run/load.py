@@ -117,9 +117,15 @@ class Load:
 
     def _by_rest(self, chance: random.Random, tenant: str, workflow: str) -> None:
         key, payload = str(uuid.UUID(int=chance.getrandbits(128))), self._payload(chance, tenant, workflow)
-        for _ in range(1 + (chance.random() < SENT_AGAIN)):
+
+        def start() -> str:
             found = self._until_answered(lambda: self._post(tenant, workflow, payload, key))
             self.starts.note(key, found, tenant)
+            return found
+
+        found = start()
+        if chance.random() < SENT_AGAIN:
+            start()
         if chance.random() < CANCELLED:
             self._cancel(tenant, found)
 
@@ -147,9 +153,7 @@ class Load:
 
         def once() -> str:
             with Session(self._engine) as session, session.begin():
-                return client.start(
-                    workflow, payload, session=session, tenant=tenant, idempotency_key=key
-                ).instance_id
+                return client.start(workflow, payload, session=session, tenant=tenant, idempotency_key=key).instance_id
 
         self.starts.note(key, self._until_answered(once), tenant)
 
@@ -193,5 +197,3 @@ def _failing_steps(arena: Arena) -> dict[str, list[str]]:
         found[file.stem] = [one.id for one in walk(definition.steps) if isinstance(one, ServiceStep)]
     found["whole"] += found["part"]
     return found
-
-

@@ -137,7 +137,7 @@ class End(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.pair.carry(self, data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         self.pair.lost(self)
 
     def pause_writing(self) -> None:

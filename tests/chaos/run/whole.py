@@ -110,12 +110,17 @@ def _tell(found: Arena, burning: Fire, starts: Starts, decider: Decider, ended: 
     counts = figures.statuses(url)
     say(f"instances: {sum(count for _, _, count in counts)}; "
         + ", ".join(f"{count} {status}{f' ({reason})' if reason else ''}" for status, reason, count in counts))  # fmt: skip
-    say(f"starts: {len(starts.acknowledged)} with a key in {starts.tries} tries, {len(starts.without_key)} without a key")
-    say("callbacks: " + ", ".join(f"{count} answered {status}" for status, count in sorted(decider.answers.by_status.items())))
+    say(
+        f"starts: {len(starts.acknowledged)} with a key in {starts.tries} tries, {len(starts.without_key)} without a key"
+    )
+    say(
+        "callbacks: "
+        + ", ".join(f"{count} answered {status}" for status, count in sorted(decider.answers.by_status.items()))
+    )
     say("faults: " + ", ".join(f"{count} {what}" for what, count in sorted(burning.counts.items())))
     sent = figures.copies(found.copies)
     say(f"messages of legs: {sum(sent.values())}, delivered {sum(times * count for times, count in sent.items())} times "
-        f"({', '.join(f'{count} {times}×' for times, count in sorted(sent.items()))}), duplicates "
+        f"({', '.join(f'{count} {times}x' for times, count in sorted(sent.items()))}), duplicates "
         f"{sum((times - 1) * count for times, count in sent.items())}")  # fmt: skip
     called = figures.calls(found.ledger)
     kills = sum(count for what, count in burning.counts.items() if what.startswith("killed"))
