@@ -86,7 +86,7 @@ class Arena:
     def check_postgres(self) -> None:
         """Start it where that did not work: dying backends hold shared memory for a moment."""
         if self.postgres.process.poll() is not None:
-            self.postgres.start()
+            self.postgres.process = self.postgres._spawn()
 
 
 @contextmanager

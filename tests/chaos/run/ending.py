@@ -22,6 +22,7 @@ import psycopg
 
 from tests.chaos.ledger_service import SLOW
 from tests.chaos.run import options
+from tests.chaos.run.arena import Arena
 
 START = 15.0
 WAITS = 13.0
@@ -47,10 +48,10 @@ class Ending:
     left: tuple[str, ...]  # what was open then
 
 
-def wait_for_all(database_url: str, say: Callable[[str], None], is_started: Callable[[], bool]) -> Ending:
+def wait_for_all(arena: Arena, say: Callable[[str], None], is_started: Callable[[], bool]) -> Ending:
     """`is_started`: whether every start has been answered; until then more may come."""
     began = time.monotonic()
-    with _connected(database_url) as connection:
+    with _connected(arena) as connection:
         backlog = _open(connection)
         bound = FIXED + backlog / RATE
         say(f"the last fault has ended: {backlog} instances are under way, and have {bound:.0f} s")
@@ -61,12 +62,13 @@ def wait_for_all(database_url: str, say: Callable[[str], None], is_started: Call
     return Ending(backlog=backlog, bound=bound, took=None if still else took, left=tuple(left))
 
 
-def _connected(database_url: str) -> psycopg.Connection[tuple[object, ...]]:
+def _connected(arena: Arena) -> psycopg.Connection[tuple[object, ...]]:
     """Postgres may still be recovering."""
     while True:
         try:
-            return psycopg.connect(database_url, autocommit=True)
+            return psycopg.connect(arena.settings.database_url or "", autocommit=True)
         except psycopg.OperationalError:
+            arena.check_postgres()
             time.sleep(LOOK_EVERY)
 
 

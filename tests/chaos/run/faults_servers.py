@@ -9,23 +9,28 @@ from contextlib import suppress
 from orchestrator.servers.descendants import descendants
 from tests.chaos.run.fire import Fault, Fire
 
-CHECKED_AFTER = 1.0  # seconds
+CHECKED_EVERY = 0.5  # seconds
 
 
 def faults(broker: str) -> list[Fault]:
     slow = broker == "rabbitmq"  # a node needs seconds of both cores to start
     return [
-        Fault(name="restart Postgres", every=9.0, begin=_restart_postgres),
+        Fault(name="restart Postgres", every=10.0, begin=_restart_postgres),
         Fault(name="kill a backend", every=25.0, begin=_kill_backend),
         Fault(name="wipe the broker", every=8.0, begin=_wipe),
         Fault(name="kill the broker", every=40.0 if slow else 15.0, begin=_kill_broker),
     ]
 
 
+def watch(fire: Fire) -> None:
+    """Again and again: a restart may fail, and a Postgres whose recovery is killed gives up for good."""
+    fire.arena.check_postgres()
+    fire.later(CHECKED_EVERY, lambda: watch(fire), is_end=False)
+
+
 def _restart_postgres(fire: Fire) -> None:
     fire.arena.restart_postgres()
     fire.happened("Postgres restarts", "Postgres: immediate restart")
-    fire.later(CHECKED_AFTER, fire.arena.check_postgres)
 
 
 def _kill_backend(fire: Fire) -> None:

@@ -74,13 +74,14 @@ def _run(found: Arena, console: Console) -> list[str]:
     console.timed("the safety phase begins")
     burning = fire.fire(found, console.timed)
     found.misbehave(MISBEHAVIOUR)
+    faults_servers.watch(burning)
     burning.burn(found.options.seconds, [
         *faults_processes.faults(), *faults_servers.faults(found.broker.name), *faults_network.faults(),
     ])  # fmt: skip
     load.stop()
     _put_right(found, burning)
     assert found.settings.database_url is not None
-    ended = ending.wait_for_all(found.settings.database_url, console.timed, load.is_done)
+    ended = ending.wait_for_all(found, console.timed, load.is_done)
     if not load.is_done():
         load.starts.wrong.append("a start was not answered")
     decider.stop()
@@ -101,7 +102,6 @@ def _put_right(found: Arena, burning: Fire) -> None:
         if member.is_stopped:
             member.go_on()
         member.start()
-    found.check_postgres()
 
 
 def _tell(found: Arena, burning: Fire, starts: Starts, decider: Decider, ended: Ending,
