@@ -137,6 +137,10 @@ class End(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.pair.carry(self, data)
 
+    def eof_received(self) -> None:
+        """Noted at once: an order that is read in the same moment comes later."""
+        self.pair.hung_up = self.pair.hung_up or self.pair.link.mode == "stall"
+
     def connection_lost(self, _: Exception | None) -> None:
         self.pair.lost(self)
 
@@ -166,6 +170,7 @@ async def serve(links: dict[str, Any]) -> None:
         order = json.loads(line)
         for name in order["links"]:
             made[name].obey(order)
+        print("done", flush=True)
 
 
 if __name__ == "__main__":

@@ -34,11 +34,16 @@ class Relays:
             raise RuntimeError(f"the relay does not start: {(folder / 'relay.log').read_text()[-2000:]}")
 
     def order(self, what: str, *links: str, share: float = 0.0) -> None:
+        """Returns when it has been obeyed."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": what, "links": links, "share": share}).encode() + b"\n")
         self._process.stdin.flush()
+        self._process.stdout.readline()
 
     def stop(self) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(10)
+        self._process.stdout.close()
