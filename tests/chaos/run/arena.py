@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from orchestrator import bootstrap, embedded, engine
+from orchestrator.servers import embedded_postgres
 from orchestrator.servers.ports import LOOPBACK, free_port
 from orchestrator.servers.stack import answers, environment
 from orchestrator.settings import Settings
@@ -83,10 +84,23 @@ class Arena:
         self.postgres.process.wait()
         self.postgres.process = self.postgres._spawn()
 
-    def check_postgres(self) -> None:
-        """Start it where that did not work: dying backends hold shared memory for a moment."""
+    def is_postgres_there(self) -> bool:
+        """Whether it runs; started again where it does not: dying backends hold shared memory for a moment."""
         if self.postgres.process.poll() is not None:
             self.postgres.process = self.postgres._spawn()
+            return False
+        return True
+
+    def put_right(self) -> None:
+        """Everything runs, and the servers answer."""
+        for member in self.ours:
+            if member.is_stopped:
+                member.go_on()
+            member.start()
+        assert self.settings.database_url is not None
+        url = self.settings.database_url
+        wait_until(lambda: self.is_postgres_there() and embedded_postgres.answers(url), within=START_WITHIN)
+        wait_until(self.broker.is_there, within=START_WITHIN)
 
 
 @contextmanager

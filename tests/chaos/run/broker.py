@@ -28,12 +28,12 @@ class Broker(ABC):
         """Take all messages away; the server goes on."""
 
     @abstractmethod
-    def kill(self) -> None:
-        """Take the server away."""
+    def restart(self, *, empty: bool) -> None:
+        """kill -9, and a start that is not waited for. `empty`: whatever was on its disk is gone; Valkey keeps nothing."""
 
     @abstractmethod
-    def revive(self, *, empty: bool) -> None:
-        """Start it again. `empty`: whatever was on its disk is gone. Valkey has none, and is always empty."""
+    def is_there(self) -> bool:
+        """Whether it answers; started again where it does not even run."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -51,12 +51,15 @@ class Valkey(Broker):
         with suppress(redis.RedisError), redis.Redis.from_url(self.url, socket_timeout=5) as client:
             client.flushall()
 
-    def kill(self) -> None:
+    def restart(self, *, empty: bool) -> None:  # noqa: ARG002  # it always is
         self._server.process.kill()
         self._server.process.wait()
+        self._server.process = self._server._spawn()
 
-    def revive(self, *, empty: bool) -> None:  # noqa: ARG002  # it always is
-        self._server.start()
+    def is_there(self) -> bool:
+        if self._server.process.poll() is not None:
+            self._server.process = self._server._spawn()
+        return embedded.answers(self.url)
 
     def stop(self) -> None:
         self._server.stop()
@@ -76,8 +79,9 @@ class RabbitMQ(Broker):
         self._held.enter_context(rabbitmq.running(Child(name="epmd", argv=argv, env=env), folder))
         self._node = Child(name="rabbitmq", argv=(str(rabbitmq.SCRIPTS / "rabbitmq-server"),), env=env)
         self.url = f"amqp://guest:guest@{LOOPBACK}:{self._port}//"
-        self._process: subprocess.Popen[bytes] | None = None
-        self.revive(empty=True)
+        self._output = folder / "rabbitmq.out"
+        self._process = self._spawn()
+        rabbitmq.wait_for(self._port, self._process, self._output)
 
     def wipe(self) -> None:
         with suppress(OSError, amqp.AMQPError), amqp.Connection(f"{LOOPBACK}:{self._port}", connect_timeout=5) as found:
@@ -85,22 +89,28 @@ class RabbitMQ(Broker):
                 with suppress(amqp.NotFound):
                     found.channel().queue_purge(queue)
 
-    def kill(self) -> None:
-        assert self._process is not None
-        end_group(self._process.pid)
-        self._process.wait()
-
-    def revive(self, *, empty: bool) -> None:
+    def restart(self, *, empty: bool) -> None:
+        self._kill()
         if empty:
             shutil.rmtree(self._folder / "mnesia", ignore_errors=True)
-        output = self._folder / "rabbitmq.out"
-        with output.open("ab") as log:
-            self._process = spawn(self._node, log)
-        rabbitmq.wait_for(self._port, self._process, output)
+        self._process = self._spawn()
+
+    def is_there(self) -> bool:
+        if self._process.poll() is not None:
+            self._process = self._spawn()
+        return rabbitmq.answers(self._port)
 
     def stop(self) -> None:
-        self.kill()
+        self._kill()
         self._held.close()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self._output.open("ab") as log:
+            return spawn(self._node, log)
+
+    def _kill(self) -> None:
+        end_group(self._process.pid)
+        self._process.wait()
 
 
 def start(name: str, folder: Path) -> Broker:

@@ -1,6 +1,6 @@
 """The liveness phase: nothing is broken any more, so everything has to end, or be visibly parked, within a bound.
 
-The bound is counted from the moment when the last fault has ended and every process runs again. It adds up what an
+The bound is counted from the moment when the last fault has ended, every process was started and the servers answer. It adds up what an
 instance may have to sit out in the worst case, once each, and what the backlog takes:
 
 - START: a process that was just started has to be there, and Celery to have found its broker again (it tries at growing
@@ -51,7 +51,7 @@ class Ending:
 def wait_for_all(arena: Arena, say: Callable[[str], None], is_started: Callable[[], bool]) -> Ending:
     """`is_started`: whether every start has been answered; until then more may come."""
     began = time.monotonic()
-    with _connected(arena) as connection:
+    with psycopg.connect(arena.settings.database_url or "", autocommit=True) as connection:
         backlog = _open(connection)
         bound = FIXED + backlog / RATE
         say(f"the last fault has ended: {backlog} instances are under way, and have {bound:.0f} s")
@@ -60,16 +60,6 @@ def wait_for_all(arena: Arena, say: Callable[[str], None], is_started: Callable[
         took = time.monotonic() - began
         left = [_told(row) for row in connection.execute(LEFT)] if still else []
     return Ending(backlog=backlog, bound=bound, took=None if still else took, left=tuple(left))
-
-
-def _connected(arena: Arena) -> psycopg.Connection[tuple[object, ...]]:
-    """Postgres may still be recovering."""
-    while True:
-        try:
-            return psycopg.connect(arena.settings.database_url or "", autocommit=True)
-        except psycopg.OperationalError:
-            arena.check_postgres()
-            time.sleep(LOOK_EVERY)
 
 
 def _open(connection: psycopg.Connection[tuple[object, ...]]) -> int:

@@ -26,6 +26,11 @@ def faults() -> list[Fault]:
     ]
 
 
+def kills_alone() -> list[Fault]:
+    """Of workers, and nothing else: how soon what they held is taken up again."""
+    return [Fault(name="kill a worker", every=3.0, begin=lambda fire: _kill(fire, fire.arena.workers, "worker"))]
+
+
 def _others(fire: Fire) -> list[Member]:
     return [*fire.arena.beats, *fire.arena.webs]
 

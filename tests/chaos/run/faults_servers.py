@@ -24,7 +24,7 @@ def faults(broker: str) -> list[Fault]:
 
 def watch(fire: Fire) -> None:
     """Again and again: a restart may fail, and a Postgres whose recovery is killed gives up for good."""
-    fire.arena.check_postgres()
+    fire.arena.is_postgres_there()
     fire.later(CHECKED_EVERY, lambda: watch(fire), is_end=False)
 
 
@@ -51,6 +51,5 @@ def _wipe(fire: Fire) -> None:
 def _kill_broker(fire: Fire) -> None:
     """And let it come back empty, or, where it keeps anything, with what it has kept."""
     empty = fire.arena.broker.name == "valkey" or fire.chance.random() < 0.5
-    fire.arena.broker.kill()
+    fire.arena.broker.restart(empty=empty)
     fire.happened("broker restarts", f"broker: kill -9, and back {'empty' if empty else 'with what it has kept'}")
-    fire.arena.broker.revive(empty=empty)

@@ -80,9 +80,10 @@ def copies(file: Path) -> Counter[int]:
     return Counter(Counter(file.read_text().split()).values()) if file.exists() else Counter()
 
 
-def recovery(database_url: str, workers: Sequence[Member]) -> Recovery:
+def recovery(database_url: str, workers: Sequence[Member], *, since: float, until: float) -> Recovery:
     """From the history alone: claims by a process that was killed, whose step's next entry comes after the kill."""
-    deaths = {life.pid: life for worker in workers for life in worker.deaths}
+    lives = [life for worker in workers for life in worker.deaths]
+    deaths = {life.pid: life for life in lives if life.ended and since <= life.ended < until}
     claimed, parked, settled = list[float](), list[float](), 0
     with psycopg.connect(database_url) as connection, connection.cursor("history") as cursor:
         cursor.execute(BY_WORKER)

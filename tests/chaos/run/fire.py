@@ -59,8 +59,8 @@ class Fire:
 
     def put_out(self) -> None:
         """End every fault that has begun."""
-        while self._planned:
-            _, _, is_end, action = heapq.heappop(self._planned)
+        planned, self._planned = self._planned, []
+        for _, _, is_end, action in sorted(planned):
             if is_end:
                 action()
 

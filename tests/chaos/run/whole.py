@@ -24,12 +24,13 @@ from tests.chaos.run import (
 )
 from tests.chaos.run.arena import Arena, arena
 from tests.chaos.run.decider import Decider
-from tests.chaos.run.ending import Ending
 from tests.chaos.run.fire import Fire
 from tests.chaos.run.load import Load, Starts
 from tests.chaos.run.options import Options
 
 MISBEHAVIOUR = 0.08  # share of the calls that a service answers badly
+ONLY_SLOW = 1e-9  # they take their time, so that workers are killed in the midst of calls
+KILLS_ALONE = 60.0  # seconds at most
 
 
 @dataclass(kw_only=True)
@@ -71,41 +72,49 @@ def _run(found: Arena, console: Console) -> list[str]:
     load, decider = Load(found), Decider(found)
     load.start()
     decider.start()
-    console.timed("the safety phase begins")
     burning = fire.fire(found, console.timed)
-    found.misbehave(MISBEHAVIOUR)
-    faults_servers.watch(burning)
-    burning.burn(found.options.seconds, [
-        *faults_processes.faults(), *faults_servers.faults(found.broker.name), *faults_network.faults(),
-    ])  # fmt: skip
+    kills_since = _burn(found, burning, console)
     load.stop()
-    _put_right(found, burning)
-    assert found.settings.database_url is not None
+    _put_right(found, burning, 0.0)
     ended = ending.wait_for_all(found, console.timed, load.is_done)
+    decider.stop()
     if not load.is_done():
         load.starts.wrong.append("a start was not answered")
-    decider.stop()
     if ended.took is not None:
         console.timed(f"all have ended or are parked, after {ended.took:.1f} s")
-    wrong = own_checks.violations(found.settings.database_url, load.starts, decider.answers, ended)
-    _tell(found, burning, load.starts, decider, ended, console.say)
-    wrong += judge.violations(found.settings.database_url, found.ledger, console.say)
+    url = found.settings.database_url or ""
+    wrong = own_checks.violations(url, load.starts, decider.answers, ended)
+    _tell(found, burning, load.starts, decider, console.say)
+    _tell_recovery(found, kills_since, console.say)
+    wrong += judge.violations(url, found.ledger, console.say)
     for one in wrong:
         console.say(one)
     return wrong
 
 
-def _put_right(found: Arena, burning: Fire) -> None:
+def _burn(found: Arena, burning: Fire, console: Console) -> float:
+    """The safety phase. Returns when its last part began, in which workers are killed and nothing else happens."""
+    console.timed("the safety phase begins")
+    alone = min(KILLS_ALONE, 0.25 * found.options.seconds)
+    found.misbehave(MISBEHAVIOUR)
+    faults_servers.watch(burning)
+    burning.burn(found.options.seconds - alone, [
+        *faults_processes.faults(), *faults_servers.faults(found.broker.name), *faults_network.faults(),
+    ])  # fmt: skip
+    _put_right(found, burning, ONLY_SLOW)
+    console.timed(f"from here on workers are killed and nothing else happens, for {alone:.0f} s")
+    since = time.time()
+    burning.burn(alone, faults_processes.kills_alone())
+    return since
+
+
+def _put_right(found: Arena, burning: Fire, misbehaviour: float) -> None:
     burning.put_out()
-    found.misbehave(0.0)
-    for member in found.ours:
-        if member.is_stopped:
-            member.go_on()
-        member.start()
+    found.misbehave(misbehaviour)
+    found.put_right()
 
 
-def _tell(found: Arena, burning: Fire, starts: Starts, decider: Decider, ended: Ending,
-          say: Callable[[str], None]) -> None:  # fmt: skip
+def _tell(found: Arena, burning: Fire, starts: Starts, decider: Decider, say: Callable[[str], None]) -> None:
     url = found.settings.database_url or ""
     counts = figures.statuses(url)
     say(f"instances: {sum(count for _, _, count in counts)}; "
@@ -129,11 +138,18 @@ def _tell(found: Arena, burning: Fire, starts: Starts, decider: Decider, ended: 
         f"at most {max(called.per_key, default=0)}; repeated calls: {called.repeated}, "
         f"{1000 * called.repeated / max(1, kills):.0f} per thousand kills")  # fmt: skip
     say(f"keys with more than one effect: {len(called.doubled)} {' '.join(called.doubled)}".rstrip())
-    back = figures.recovery(url, found.workers)
-    if back.claimed:
-        p50, p99, most = figures.percentile(back.claimed, 0.5), figures.percentile(back.claimed, 0.99), back.claimed[-1]
-        say(f"recovery after the kill of a worker: {len(back.claimed)} steps that it held were claimed again after "
-            f"p50 {p50:.1f} s, p99 {p99:.1f} s, max {most:.1f} s; {len(back.parked)} were parked, {back.settled} settled otherwise")  # fmt: skip
+
+
+def _tell_recovery(found: Arena, kills_since: float, say: Callable[[str], None]) -> None:
+    url, ever = found.settings.database_url or "", 1e12
+    for when, since, until in (("under fire", 0.0, kills_since), ("with no other fault", kills_since, ever)):
+        back = figures.recovery(url, found.workers, since=since, until=until)
+        spread = "none"
+        if back.claimed:
+            p50, p99 = (figures.percentile(back.claimed, share) for share in (0.5, 0.99))
+            spread = f"{len(back.claimed)} after p50 {p50:.1f} s, p99 {p99:.1f} s, max {back.claimed[-1]:.1f} s"
+        say(f"recovery, {when}: from the kill of a worker until a step that it held was claimed again: {spread}; "
+            f"{len(back.parked)} were parked, {back.settled} settled otherwise")  # fmt: skip
 
 
 def _keep(found: Arena, folder: Path | None) -> Path:
