@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -39,7 +40,7 @@ CONCURRENCY = 6  # threads of a worker
 START_WITHIN = 60.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Arena:
     folder: Path
     options: Options
@@ -53,6 +54,7 @@ class Arena:
     beats: list[Member]
     webs: list[Member]
     faraway: Faraway | None
+    booted_within: float = 0.0  # seconds that the processes took at the start
 
     @property
     def ours(self) -> list[Member]:
@@ -116,11 +118,13 @@ def arena(given: Options) -> Iterator[Arena]:
         upgrade(postgres.url)
         found = _compose(given, folder, settings, postgres, its_broker, held)
         _define(found)
-        for member in (*found.workers, *found.beats, *found.webs):
+        began = time.monotonic()
+        for member in found.ours:
             member.start()
         for member in found.webs:
             url = f"http://{LOOPBACK}:{member.env['ORCHESTRATOR_PORT']}/readyz"
             wait_until(answers(url), within=START_WITHIN)
+        found.booted_within = time.monotonic() - began
         yield found
 
 
