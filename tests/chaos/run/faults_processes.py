@@ -16,19 +16,31 @@ ZOMBIE = 2 * options.LEASE
 
 def faults() -> list[Fault]:
     return [
-        Fault(name="kill a worker", every=4.0, begin=lambda fire: _kill(fire, fire.arena.workers, "worker")),
-        Fault(name="kill beat", every=15.0, begin=lambda fire: _kill(fire, fire.arena.beats, "beat")),
-        Fault(name="kill web", every=15.0, begin=lambda fire: _kill(fire, fire.arena.webs, "web")),
-        Fault(name="kill a child of web", every=20.0, begin=_kill_child),
+        Fault(
+            name="kill a worker",
+            costs_start=True,
+            every=4.0,
+            begin=lambda fire: _kill(fire, fire.arena.workers, "worker"),
+        ),
+        Fault(name="kill beat", costs_start=True, every=15.0, begin=lambda fire: _kill(fire, fire.arena.beats, "beat")),
+        Fault(name="kill web", costs_start=True, every=15.0, begin=lambda fire: _kill(fire, fire.arena.webs, "web")),
+        Fault(name="kill a child of web", costs_start=True, every=20.0, begin=_kill_child),
         Fault(name="stop a worker", every=8.0, begin=lambda fire: _stop(fire, fire.arena.workers, "worker")),
         Fault(name="stop web or beat", every=20.0, begin=lambda fire: _stop(fire, _others(fire), "other")),
-        Fault(name="stop a worker gracefully", every=20.0, begin=_end),
+        Fault(name="stop a worker gracefully", costs_start=True, every=20.0, begin=_end),
     ]
 
 
 def kills_alone() -> list[Fault]:
     """Of workers, and nothing else: how soon what they held is taken up again."""
-    return [Fault(name="kill a worker", every=3.0, begin=lambda fire: _kill(fire, fire.arena.workers, "worker"))]
+    return [
+        Fault(
+            name="kill a worker",
+            costs_start=True,
+            every=3.0,
+            begin=lambda fire: _kill(fire, fire.arena.workers, "worker"),
+        )
+    ]
 
 
 def _others(fire: Fire) -> list[Member]:

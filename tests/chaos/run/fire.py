@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from tests.chaos.run.arena import Arena, seeded
 
 Action = Callable[[], None]
+BOOT = 8.0  # seconds that the processes take to start, all at once, on a machine that the faults' rates are made for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class Fault:
     name: str
     every: float  # seconds between two, on average
     begin: Callable[[Fire], None]
+    costs_start: bool = False  # of a process: rarer where that takes long, or none would ever be there
 
 
 @dataclass(kw_only=True)
@@ -55,7 +57,9 @@ class Fire:
             fault.begin(self)
             self._again(fault)
 
-        self.later(self.chance.expovariate(1 / (fault.every * self.arena.options.calm)), begin, is_end=False)
+        slow = max(1.0, self.arena.booted_within / BOOT) if fault.costs_start else 1.0
+        every = fault.every * slow * self.arena.options.calm
+        self.later(self.chance.expovariate(1 / every), begin, is_end=False)
 
     def put_out(self) -> None:
         """End every fault that has begun."""

@@ -57,6 +57,7 @@ def run(given: Options) -> int:
     with arena(given) as found:
         if found.faraway is None:
             console.say("no network namespace here: no worker is far away")
+        console.say(f"started within {found.booted_within:.0f} s")
         console.began = time.monotonic()
         wrong = _run(found, console)
         console.say(f"{len(wrong)} violations" if wrong else "nothing violated")
