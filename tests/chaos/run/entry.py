@@ -7,10 +7,12 @@ times, out of order, and adds a line to CHAOS_COPIES_FILE for each time the brok
 from __future__ import annotations
 
 import datetime as datetime_module
+import faulthandler
 import heapq
 import os
 import random
 import secrets
+import signal
 import sys
 import threading
 import time
@@ -131,6 +133,7 @@ def copy_messages(copier: Copier) -> None:
 
 
 def main() -> None:
+    faulthandler.register(signal.SIGUSR1)  # where every thread stands, for who wants to know why one stands still
     if shift := float(os.environ.get("CHAOS_CLOCK", "0")):
         shift_clock(shift)
     if (most := int(os.environ.get("CHAOS_COPIES", "1"))) > 1:
