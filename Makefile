@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 COMPLETE := .venv/.complete
 
-.PHONY: setup run up test lint bench docs lock chromium
+.PHONY: setup run up test lint bench chaos docs lock chromium
 
 setup: $(COMPLETE)
 
@@ -31,7 +31,7 @@ up: setup
 	$(BIN)/orchestrator up $(ARGS)
 
 test: setup chromium
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not chaos_run" $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -41,6 +41,13 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks.report
+
+# Everything dies at random while thousands of instances run; then all of it has to be right. Exit 1 on any violation.
+# SEED repeats a run's faults, not its interleavings; without one it is chosen and printed. OUT keeps what is printed.
+SECONDS ?= 120
+BROKER ?= valkey
+chaos: setup
+	$(BIN)/python -m tests.chaos.run --seconds $(SECONDS) --broker $(BROKER) $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 # The documentation as a site, in .site/html: a dead link, or a page that no navigation names, is an error.
 SITE := .site

@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import socket
 import ssl
+import struct
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
@@ -123,6 +125,14 @@ class Connection:
         return self._http.is_connected
 
     def close(self) -> None:
+        self._http.close()
+
+    def abort(self) -> None:
+        """Close it by a reset, which takes back what the kernel still holds. Closed otherwise, a request that was given
+        up would be delivered minutes later, when the network is there again: after a service was asked for its key and
+        knew nothing of it, or after its undo."""
+        with suppress(OSError):
+            self._timed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._http.close()
 
 

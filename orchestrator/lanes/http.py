@@ -100,7 +100,7 @@ def _exchange(connections: Connections, request: Request, deadline: Deadline, *,
     try:
         answer, reusable = _send(connection, request, deadline)
     except Exception as error:  # noqa: BLE001  # from here on anything that went wrong leaves a doubt
-        connection.close()
+        connection.abort()
         return Reply(outcome="uncertain", error=_lost(error, deadline.allowed))
     connections.give_back(request.url, connection, reusable=reusable and not fresh)
     return answer

@@ -451,6 +451,34 @@ def test_a_service_that_says_nothing_is_uncertain_after_the_timeout(service: Ser
     assert (reply.outcome, reply.error) == ("uncertain", "no answer within 0.2 s")
 
 
+def test_a_request_that_was_given_up_is_not_delivered_afterwards() -> None:
+    """A service that stands still while we wait, as behind a cut cable, and reads on when we have gone."""
+    caller, size = Caller(), 100_000
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # the rest of a request waits with its sender
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        lane = Lane(name="achSvc", transport="http", url=url, idempotency="query")
+        try:
+            reply = caller.call(lane, replace(CALL, timeout=0.5, input={"text": "x" * size}))
+        finally:
+            caller.close()
+        assert reply.outcome == "uncertain"
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(10)
+            assert len(all_that_comes(connection)) < size
+
+
+def all_that_comes(connection: socket.socket) -> bytes:
+    parts = []
+    with suppress(ConnectionResetError):
+        while part := connection.recv(65_536):
+            parts.append(part)
+    return b"".join(parts)
+
+
 def test_a_kept_connection_has_a_deadline_of_its_own_for_each_call(service: Service) -> None:
     lane = lane_of(service)
     caller = service.caller

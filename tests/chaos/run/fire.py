@@ -1,0 +1,73 @@
+"""The safety phase: faults at random moments, each with its own end, all from the main thread and from one seed."""
+
+from __future__ import annotations
+
+import heapq
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tests.chaos.run.arena import Arena, seeded
+
+Action = Callable[[], None]
+BOOT = 8.0  # seconds that the processes take to start, all at once, on a machine that the faults' rates are made for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    name: str
+    every: float  # seconds between two, on average
+    begin: Callable[[Fire], None]
+    costs_start: bool = False  # of a process: rarer where that takes long, or none would ever be there
+
+
+@dataclass(kw_only=True)
+class Fire:
+    """What is planned; `counts` says what has happened."""
+
+    arena: Arena
+    chance: random.Random
+    say: Callable[[str], None]
+    counts: Counter[str] = field(default_factory=Counter)
+    _planned: list[tuple[float, int, bool, Action]] = field(default_factory=list)
+    _number: int = 0
+
+    def later(self, seconds: float, action: Action, *, is_end: bool = True) -> None:
+        """`is_end`: the end of a fault, which comes in any case, at the latest when the phase is over."""
+        self._number += 1
+        heapq.heappush(self._planned, (time.monotonic() + seconds, self._number, is_end, action))
+
+    def happened(self, what: str, told: str) -> None:
+        self.counts[what] += 1
+        self.say(told)
+
+    def burn(self, seconds: float, faults: Sequence[Fault]) -> None:
+        for fault in faults:
+            self._again(fault)
+        until = time.monotonic() + seconds
+        while (at := min(until, self._planned[0][0] if self._planned else until)) < until:
+            time.sleep(max(0.0, at - time.monotonic()))
+            heapq.heappop(self._planned)[3]()
+        time.sleep(max(0.0, until - time.monotonic()))
+
+    def _again(self, fault: Fault) -> None:
+        def begin() -> None:
+            fault.begin(self)
+            self._again(fault)
+
+        slow = max(1.0, self.arena.booted_within / BOOT) if fault.costs_start else 1.0
+        every = fault.every * slow * self.arena.options.calm
+        self.later(self.chance.expovariate(1 / every), begin, is_end=False)
+
+    def put_out(self) -> None:
+        """End every fault that has begun."""
+        planned, self._planned = self._planned, []
+        for _, _, is_end, action in sorted(planned):
+            if is_end:
+                action()
+
+
+def fire(arena: Arena, say: Callable[[str], None]) -> Fire:
+    return Fire(arena=arena, chance=seeded(arena.options, "faults"), say=say)

@@ -1,0 +1,28 @@
+"""What only the run itself can know: what was acknowledged to whoever started and decided. The rest is the checker's."""
+
+from __future__ import annotations
+
+import psycopg
+
+from tests.chaos.run.decider import Answers
+from tests.chaos.run.ending import Ending
+from tests.chaos.run.load import Starts
+
+IDS = "SELECT replace(id::text, '-', ''), tenant FROM instance"
+
+
+def violations(database_url: str, starts: Starts, answers: Answers, ending: Ending) -> list[str]:
+    with psycopg.connect(database_url) as connection:
+        there: dict[str, str] = dict(connection.execute(IDS).fetchall())
+    promised = [*starts.acknowledged.values(), *starts.without_key]
+    return [
+        *(f"VIOLATION lost {one}: its start was acknowledged" for one in promised if one not in there),
+        *(
+            f"VIOLATION tenant {one}: started by {tenant}, but it is {there[one]}'s"
+            for one, tenant in starts.tenants.items()
+            if there.get(one, tenant) != tenant
+        ),
+        *(f"VIOLATION start -: {text}" for text in starts.wrong),
+        *(f"VIOLATION decision -: {text}" for text in answers.wrong),
+        *(f"VIOLATION liveness -: {text}" for text in ending.left),
+    ]
