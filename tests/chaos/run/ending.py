@@ -59,6 +59,8 @@ def wait_for_all(arena: Arena, say: Callable[[str], None], is_started: Callable[
         entries, moved = 0, began + start
         while _ask(connection, OPEN) or not is_started():
             time.sleep(LOOK_EVERY)
+            for member in arena.ours:
+                member.supervise()
             if (found := _ask(connection, ENTRIES)) != entries:
                 entries, moved = found, max(moved, time.monotonic())
             if time.monotonic() > min(moved + STILL, began + patience):

@@ -25,6 +25,8 @@ def faults(broker: str) -> list[Fault]:
 def watch(fire: Fire) -> None:
     """Again and again: a restart may fail, and a Postgres whose recovery is killed gives up for good."""
     fire.arena.is_postgres_there()
+    for member in fire.arena.ours:
+        member.supervise()
     fire.later(CHECKED_EVERY, lambda: watch(fire), is_end=False)
 
 

@@ -32,6 +32,7 @@ class Member:
     log: Path
     process: subprocess.Popen[bytes] | None = None
     is_stopped: bool = False  # SIGSTOP
+    is_down: bool = False  # by our doing, and to be started again later
     deaths: list[Life] = field(default_factory=list)
     began: float = 0.0
 
@@ -49,7 +50,7 @@ class Member:
             return
         with self.log.open("ab") as output:
             self.process = spawn(Child(name=self.name, argv=self.argv, env=self.env), output)
-        self.began, self.is_stopped = time.time(), False
+        self.began, self.is_stopped, self.is_down = time.time(), False, False
 
     def kill(self) -> None:
         """It and all that it has started."""
@@ -60,7 +61,12 @@ class Member:
         self.process.wait()
         if was_alive:
             self.deaths.append(Life(pid=self.pid, began=self.began, ended=time.time()))
-        self.is_stopped = False
+        self.is_stopped, self.is_down = False, True
+
+    def supervise(self) -> None:
+        """Start it where it has ended by itself, as `up` or a container's restart policy would."""
+        if not self.is_alive and not self.is_down:
+            self.start()
 
     def stop(self) -> None:
         self._signal(signal.SIGSTOP)
@@ -72,6 +78,7 @@ class Member:
 
     def end(self) -> None:
         """Ask it to end."""
+        self.is_down = True
         if self.is_alive:
             self._signal(signal.SIGTERM)
 
