@@ -31,7 +31,7 @@ Reason: TypeAlias = Literal[
 SAMPLE = 4_000  # characters of a message that are kept
 DELIVERIES = 20  # times that a message may come back
 # What opens a wait is no evidence: a token is not kept.
-SECRET = re.compile(r'((?:token|X-Callback-Token)\\*"?\s*[:=]\s*\\*"?)[\w.~-]{8,}')
+SECRET = re.compile(r"""((?:token|authorization)[\\"']*\s*[:=]\s*[\\"']*(?:bearer\s+)?)[\w.~-]{8,}""", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
 
@@ -43,30 +43,36 @@ def keep(
 
     `size` is in bytes, where `content` is only the beginning.
     """
-    system.unkept.append(
-        Letter(
-            reason=reason, queue=body.printable(queue), error=body.printable(error), content=sample(content),
-            size=len(content) if size is None else size, worker=system.worker,
-        )
+    letter = Letter(
+        reason=reason, queue=body.printable(queue), error=body.printable(error), content=sample(content),
+        size=len(content) if size is None else size, worker=system.worker,
     )  # fmt: skip
-    log.warning("a dead letter on queue %s: %s: %s", queue, reason, system.unkept[-1].error)
+    system.unkept.append(letter)
+    log.warning("a dead letter on queue %s: %s: %s", queue, reason, letter.error)
     flush(system)
 
 
 def flush(system: System) -> int:
     """Write down what waits. Returns how many."""
     written = 0
-    try:
-        while system.unkept:
+    while (letter := _next(system)) is not None:
+        try:
             with system.database.transaction() as connection:
-                dead_letters.put(connection, system.unkept[0])
-            system.unkept.popleft()
-            written += 1
-    except IndexError:
-        pass  # another thread has written the last one: it is there twice, and that is better than not at all
-    except Exception as error:  # noqa: BLE001  # a letter more or less ends nobody's consumer
-        log.warning("%d dead letters wait for the database: %s", len(system.unkept), body.described(error))
+                dead_letters.put(connection, letter)
+        except Exception as error:  # noqa: BLE001  # a letter more or less ends nobody's consumer
+            system.unkept.appendleft(letter)
+            log.warning("%d dead letters wait for the database: %s", len(system.unkept), body.described(error))
+            break
+        written += 1
     return written
+
+
+def _next(system: System) -> Letter | None:
+    """Taken out before it is written: several threads write at once, and each has one of its own."""
+    try:
+        return system.unkept.popleft()
+    except IndexError:
+        return None
 
 
 def tend(system: System) -> None:

@@ -74,7 +74,8 @@ class Watch:
             log.critical(
                 "%d of %d threads are lost to calls that do not end: this process ends", len(lost), self._hands
             )
-            os.kill(os.getpid(), signal.SIGTERM)  # takes no message any more; what is under way may end
+            if not self._system.stopping.is_set():  # a second signal would end it on the spot, and hand nothing over
+                os.kill(os.getpid(), signal.SIGTERM)  # takes no message any more; what is under way may end
         if self._is_ending and all(call in hung for call in self._system.hands.calls()):
             self._end(LOST_HANDS)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator import doubts
+from orchestrator.instance import Instance
 from orchestrator.store import restored, transitions
 from orchestrator.system import System
 
@@ -22,6 +23,11 @@ def doubt_open_instances(system: System) -> Doubted:
     """Let no instance repeat what it may have done after the point to which the database was restored."""
     since = restored.known_until(system.database)
     marked = 0
+
+    def verb(instance: Instance) -> bool:
+        doubts.mark(instance, since)
+        return instance.header.ended_at is None
+
     for ids in restored.open_instances(system.database, BATCH):
-        marked += len(transitions.transition(system.database, system.plans, ids, lambda one: doubts.mark(one, since)))
+        marked += sum(transitions.transition(system.database, system.plans, ids, verb).values())
     return Doubted(since=since, instances=marked)

@@ -10,8 +10,11 @@ from sqlalchemy import text
 from orchestrator.store.database import Database
 
 KNOWN = text("SELECT coalesce((SELECT max(time) FROM history), clock_now())")
+# And their children that have: when a parent falls, what they did is undone, and that may have been done as well.
 OPEN = text("""
-SELECT id FROM instance WHERE ended_at IS NULL AND id > CAST(:after AS uuid) ORDER BY id LIMIT :limit
+SELECT id FROM instance i WHERE id > CAST(:after AS uuid)
+  AND (ended_at IS NULL OR EXISTS (SELECT FROM instance r WHERE r.id = i.root_id AND r.ended_at IS NULL))
+ORDER BY id LIMIT :limit
 """)
 FIRST = "0" * 32
 
@@ -24,7 +27,7 @@ def known_until(database: Database) -> datetime:
 
 
 def open_instances(database: Database, batch: int) -> Iterator[list[str]]:
-    """Their ids, in batches."""
+    """The ids of those that have not ended and of their families, in batches."""
     after = FIRST
     while True:
         with database.transaction() as connection:

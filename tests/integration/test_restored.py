@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator import engine, restoring
+from orchestrator import children, engine, restoring
 from orchestrator.sweep import sweep
 from tests.services import Airport, states_of, verbs
 
@@ -120,3 +120,21 @@ def test_who_starts_after_the_restore_is_in_no_doubt(tower: Airport) -> None:
     other = tower.start("restored")
     tower.run(other, "a")
     assert tower.status(other)["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize(("lane", "seen"), [("blind", []), ("asked", [("GET", "ux"), ("POST", "ux")])])
+def test_what_a_child_that_had_completed_undoes_is_in_doubt_as_well(
+    tower: Airport, lane: str, seen: list[tuple[str, str]]
+) -> None:
+    tower.define(f"id: inner\nsteps: [{{id: x, service: keyed.x, compensate: {lane}.ux}}]")
+    root = tower.fly("id: restored\nsteps: [{id: child, workflow: inner}, {id: hold, pause: true}]")
+    tower.run(root, "child")
+    child = tower.query("SELECT id FROM instance WHERE parent_id IS NOT NULL")[0][0].hex
+    tower.run(child, "x")
+    children.carry(tower.system)
+    assert restoring.doubt_open_instances(tower.system).instances == 1, "the child had ended"
+    tower.order(engine.cancel, root)
+    tower.run(root, "child", "undo")
+    tower.run(child, "x", "undo")
+    assert asked(tower)[1:] == seen
+    assert tower.status(child)["status"] == ("STUCK" if lane == "blind" else "COMPENSATED")

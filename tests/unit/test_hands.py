@@ -48,7 +48,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def watch(hands: Hands, ended: list[int], threads: int) -> Watch:
-    system: Any = SimpleNamespace(hands=hands)
+    system: Any = SimpleNamespace(hands=hands, stopping=threading.Event())
     return Watch(system, hands=threads, end=ended.append)
 
 
@@ -76,3 +76,14 @@ def test_a_process_ends_when_half_of_its_threads_are_lost_and_the_other_calls_ha
 def test_where_a_thread_is_can_be_told() -> None:
     assert "test_where_a_thread_is_can_be_told" in where(threading.get_ident())
     assert where(-1) == "(it has just ended)"
+
+
+def test_a_process_that_is_stopping_already_is_not_told_again(told: list[tuple[int, int]]) -> None:
+    time, ended = Time(), list[int]()
+    hands = Hands(clock=time)
+    one = watch(hands, ended, 2)
+    one._system.stopping.set()
+    with hands.at("a", leg=1, limit=10), hands.at("b", leg=2, limit=99):
+        time.now = 11
+        one.look()
+    assert (told, ended) == ([], [])
