@@ -524,7 +524,7 @@ def test_the_environments_proxies_are_not_used(service: Service, monkeypatch: py
 
 def test_asking_is_a_get_of_the_key(service: Service) -> None:
     service.behave = answer(b"200 OK", b'{"result": "charged"}')
-    assert ask(service) == Reply(outcome="done", output={"result": "charged"})
+    assert ask(service) == Reply(outcome="done", output={"result": "charged"}, asked=True)
     assert service.seen[0].line == f"GET /charge/{TRACE}%3AchargeFee%3Ag1%3Ado HTTP/1.1"
 
 
