@@ -63,7 +63,10 @@ def _bury() -> None:
     for name in (line.split()[0] for line in found.splitlines() if line.startswith("chaos-")):
         number = name.removeprefix("chaos-")
         if number.isdigit() and not Path("/proc", number).exists():
-            for words in (("netns", "delete", name), ("route", "delete", "blackhole", f"{_address(int(number), 0)}/30")):
+            for words in (
+                ("netns", "delete", name),
+                ("route", "delete", "blackhole", f"{_address(int(number), 0)}/30"),
+            ):
                 subprocess.run(["ip", *words], check=False, capture_output=True)
 
 
