@@ -190,7 +190,9 @@ def _prepare_call(system: System, step: ServiceStep, held: Held) -> Prepared | R
     lane = lane_of(system, attempt.service)
     if lane is None:
         return Reply(outcome="not_sent", error=f"{attempt.service}: this lane is not in the services file")
-    if attempt.uncertain and retry.is_forgotten(lane, attempt.started_at, attempt.now):
+    # A repeat that is sent in time may arrive when the key is forgotten.
+    arrives_by = attempt.limit_until or attempt.now
+    if attempt.uncertain and retry.is_forgotten(lane, attempt.started_at, arrives_by):
         return Forgotten()
     timeout = _time_left(lane, held)
     must_ask = attempt.uncertain and lane.idempotency == "query"

@@ -139,6 +139,7 @@ FORGERIES = {
     "one that waits for nothing": Forgery(kind="not-ended", shape="waiting", sql=_step("state = 'SUCCEEDED'", "bare")),
     "one that nobody has suspended": Forgery(kind="not-ended", shape="suspended", sql=_instance("suspended_at = NULL")),
     "a step that runs on in what has ended": Forgery(kind="not-ended", shape="sequence", sql=_step("state = 'RUNNING'", "e")),
+    "a doubt of what may be repeated": Forgery(kind="doubt-needless", shape="unsettled", sql=_entry("service = 'keyed.lost'", "doubt", "pay")),
     # effects
     "an effect twice by one key": Forgery(kind="effect-doubled", shape="sequence", edit=repeated("a", "effect")),
     "an effect twice on a lane without keys": Forgery(kind="effect-doubled", shape="sequence", edit=repeated("c", "effect")),

@@ -14,6 +14,7 @@ from orchestrator import attempts, children, compensation, conclusions, flow
 from orchestrator.attempts import Attempt
 from orchestrator.instance import Instance
 from orchestrator.lane import Call
+from orchestrator.rows import Row
 from orchestrator.store import due, transitions
 from orchestrator.sweep import sweep
 from orchestrator.system import System
@@ -237,6 +238,29 @@ def test_a_lost_lease_that_nobody_finds(
     plant(monkeypatch)
     airport = scene.airport
     instance = airport.fly(SEQUENCE, PAYLOAD)
+    assert airport.claim(instance, "a", worker="one that dies")
+    airport.clock.advance(LEASE * 3)
+    sweep(airport.system)
+    airport.run(instance, "a")
+    assert scene.kinds() == reported
+
+
+def park_what_was_lost(patch: pytest.MonkeyPatch) -> None:
+    """Whatever was lost is left for a person, on every lane: nothing doubles, everything is visibly parked."""
+
+    def park(instance: Instance, row: Row, **_: object) -> None:
+        attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error="lost")
+
+    patch.setattr(attempts, "lose", park)
+
+
+@pytest.mark.parametrize(("plant", "reported"), [(nothing, set()), (park_what_was_lost, {"doubt-needless"})])
+def test_a_lost_attempt_that_is_left_for_a_person_although_it_may_be_repeated(
+    plant: Plant, reported: set[str], scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    airport = scene.airport
+    instance = airport.fly("id: one\nsteps: [{id: a, service: keyed.a}]", PAYLOAD)
     assert airport.claim(instance, "a", worker="one that dies")
     airport.clock.advance(LEASE * 3)
     sweep(airport.system)

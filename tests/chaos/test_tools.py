@@ -10,7 +10,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -18,7 +18,7 @@ import pytest
 
 from orchestrator.servers.ports import LOOPBACK, free_port
 from tests.chaos.ledger_service import LEDGER, Service
-from tests.chaos.run import figures
+from tests.chaos.run import faraway, figures
 from tests.chaos.run.members import Life
 from tests.chaos.run.relays import Link, Relays
 
@@ -28,10 +28,10 @@ pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 class Echo:
     """A server that notes what arrives, and sends it back."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = LOOPBACK) -> None:
         self.got: list[bytes] = []
         self.came = threading.Condition()
-        self.socket = socket.create_server((LOOPBACK, 0))
+        self.socket = socket.create_server((host, 0))
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -134,6 +134,52 @@ def test_a_snipped_reply_is_lost_after_the_request_has_arrived(relay: Relays, ec
             other.sendall(b"two")
             assert is_cut(other)
     assert echo.has(b"two")
+
+
+# -- a cable
+
+INSIDE = """
+import socket, sys
+peer = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10)
+for line in sys.stdin:
+    peer.settimeout(float(line))
+    peer.sendall(b"x")
+    try:
+        print(peer.recv(100), flush=True)
+    except TimeoutError:
+        print("nothing", flush=True)
+"""
+
+
+def test_a_pulled_cable_tells_nobody_and_nothing_goes_another_way() -> None:
+    with ExitStack() as held:
+        far = faraway.make(held)
+        if far is None:
+            pytest.skip("no network namespace can be made here")
+        echo = Echo(far.outside)
+        held.callback(echo.socket.close)
+        argv = [*far.inside, sys.executable, "-c", INSIDE, far.outside, str(echo.socket.getsockname()[1])]
+        inside = held.enter_context(subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        held.callback(inside.kill)
+
+        def says(patience: float) -> str:
+            assert inside.stdin is not None
+            assert inside.stdout is not None
+            print(patience, file=inside.stdin, flush=True)
+            return inside.stdout.readline().strip()
+
+        assert says(10) == "b'x'"
+        far.pull()
+        assert says(0.5) == "nothing"
+        assert _ways(far.outside) == "", "it leaves by another way"
+        far.plug()
+        assert says(30) in ("b'x'", "b'xx'")
+
+
+def _ways(outside: str) -> str:
+    """How we would send to whoever lives there."""
+    inside = outside.rpartition(".")[0] + f".{int(outside.rpartition('.')[2]) + 1}"
+    return subprocess.run(["ip", "route", "get", inside], capture_output=True, text=True, check=False).stdout
 
 
 # -- the services

@@ -35,7 +35,7 @@ from tests.chaos.checker.report import KINDS, Report, Violation
 STORM = 30  # calls for one key that are still sane
 
 LAWS: tuple[Law, ...] = (
-    history.numbered, history.allowed, history.replayed, history.shown, fences.fenced, endings.ended,
+    history.numbered, history.allowed, history.replayed, history.shown, fences.fenced, endings.ended, endings.doubted,
     order.begun, order.iterated, order.ordered,
     effects.known, effects.allowed, effects.once, effects.none_skipped, effects.same_body, effects.counted,
     undo.listed, undo.deserved, undo.in_turn, undo.by_ledger, undo.living, undo.caused,

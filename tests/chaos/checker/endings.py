@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from tests.chaos.checker import table
 from tests.chaos.checker.case import Case
 from tests.chaos.checker.database import Step
+from tests.chaos.checker.ledger import kind_of
 from tests.chaos.checker.report import Violation
 
 
@@ -14,6 +15,16 @@ def ended(case: Case) -> Iterator[Violation]:
     why = _why_not(case)
     if why:
         yield case.violation("not-ended", f"it is {case.header.status} ({case.header.reason}): {why}")
+
+
+def doubted(case: Case) -> Iterator[Violation]:
+    """Only where a service can neither be asked nor told again a person has to say what was done. (A lane that forgets
+    its keys is none of those whose calls are in the ledger.)"""
+    for event in case.events:
+        entry = event.entry
+        if (event.verb, entry.reason) == ("doubt", "uncertain") and kind_of(entry.service) in ("keyed", "safe"):
+            text = f"entry {entry.seq}: {entry.step} {entry.phase} was called uncertain, and {entry.service} may be called again"
+            yield case.violation("doubt-needless", text)
 
 
 def _why_not(case: Case) -> str | None:

@@ -20,6 +20,7 @@ KINDS = {
     "history-gap": "the history is not numbered 1..n",
     "history-illegal": "the history has a transition that is not allowed",
     "history-differs": "replaying the history does not give the rows",
+    "doubt-needless": "a step was left for a person to settle, and its lane honours the key, or has no effects",
     "stale-write": "a result was recorded by an attempt that had been taken over",
     "decision-doubled": "one wait was decided more than once",
     "tenant-crossed": "a row or a call belongs to another tenant than its instance",

@@ -94,7 +94,7 @@ class Campaign:
         points = undisturbed.executions[0].points
         tally.points, tally.names = len(points), len(set(points))
         recoveries = []
-        for at in self._chosen(points, "dies"):
+        for at in list(self._chosen(points, "dies")) or [len(points) // 2]:  # none is left untouched
             tally.deaths += 1
             recoveries.append(self._fly(self._schedule(shape, Fault(at=at, how="dies"))))
         for at in self._chosen(points, "fails"):

@@ -144,15 +144,16 @@ class Spy:
     def _watch_http(self) -> None:
         request, getresponse = HTTPConnection.request, HTTPConnection.getresponse
 
-        def spied_request(connection: HTTPConnection, method: str, *args: Any, **more: Any) -> None:
-            self._at("before", f"the {method}", "send")
-            request(connection, method, *args, **more)
+        def spied_request(connection: HTTPConnection, method: str, path: str, *args: Any, **more: Any) -> None:
+            to = connection.asked = _asked(path)  # type: ignore[attr-defined]
+            self._at("before", f"the {method} to {to}", "send")
+            request(connection, method, path, *args, **more)
             select.select([connection.sock.fileno()], [], [], REPLY)  # the effect was had, and the reply is not read
-            self._at("after", f"the {method}", "send")
+            self._at("after", f"the {method} to {to}", "send")
 
         def spied_getresponse(connection: HTTPConnection) -> Any:
             response = getresponse(connection)
-            self._at("after", "the reply", "send")
+            self._at("after", f"the reply of {connection.asked}", "send")  # type: ignore[attr-defined]
             return response
 
         plant(HTTPConnection, "request", spied_request)
@@ -192,6 +193,11 @@ def _verbs(instances: list[Any]) -> Iterator[str]:
         for entry in one.entries:
             phase = " undo" if entry.phase == "undo" else "" if entry.step else " instance"
             yield entry.verb + phase
+
+
+def _asked(path: str) -> str:
+    """What its lane promises, by which the same death leaves quite different things: keyed, asked, blind or safe."""
+    return path.split("/")[1]
 
 
 def _message_name(more: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError
@@ -39,6 +40,16 @@ class Answers:
         return [
             f"both were confirmed at {url.partition('?')[0]}" for url, won in self.confirmed.items() if len(won) > 1
         ]
+
+    @property
+    def promised(self) -> set[tuple[str, str, str]]:
+        """(trace, step, decision), of each that was confirmed to somebody."""
+        return {(*_of(url), decision) for url, decisions in self.confirmed.items() for decision in decisions}
+
+
+def _of(url: str) -> tuple[str, str]:
+    trace, step = urlsplit(url).path.removeprefix("/callbacks/").split("/")
+    return trace, step
 
 
 class Decider:

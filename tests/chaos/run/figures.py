@@ -69,6 +69,16 @@ def calls(ledger: Path) -> Calls:
     return Calls(effects=effects.total(), asks=asks, per_key=Counter(called.values()), doubled=doubled)
 
 
+def repeated_since(ledger: Path, since: float) -> int:
+    """Calls since then for keys that had been called before."""
+    called, repeated = set[str](), 0
+    for line in _lines(ledger):
+        if line["what"] == "call":
+            repeated += line["key"] in called and line["at"] >= since
+            called.add(line["key"])
+    return repeated
+
+
 def _lines(ledger: Path) -> Iterator[dict[str, Any]]:
     with ledger.open() as file:
         for line in file:

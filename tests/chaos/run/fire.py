@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from tests.chaos.run.arena import Arena, seeded
 
 Action = Callable[[], None]
+FIRST = 0.8  # of a phase, in which each fault comes for the first time
 BOOT = 8.0  # seconds that the processes take to start, all at once, on a machine that the faults' rates are made for
 
 
@@ -45,21 +46,24 @@ class Fire:
 
     def burn(self, seconds: float, faults: Sequence[Fault]) -> None:
         for fault in faults:
-            self._again(fault)
+            self._again(fault, within=FIRST * seconds)
         until = time.monotonic() + seconds
         while (at := min(until, self._planned[0][0] if self._planned else until)) < until:
             time.sleep(max(0.0, at - time.monotonic()))
             heapq.heappop(self._planned)[3]()
         time.sleep(max(0.0, until - time.monotonic()))
 
-    def _again(self, fault: Fault) -> None:
+    def _again(self, fault: Fault, within: float | None = None) -> None:
+        """`within`: the first of each comes in any case, however short the phase."""
+
         def begin() -> None:
             fault.begin(self)
             self._again(fault)
 
         slow = max(1.0, self.arena.booted_within / BOOT) if fault.costs_start else 1.0
         every = fault.every * slow * self.arena.options.calm
-        self.later(self.chance.expovariate(1 / every), begin, is_end=False)
+        wait = self.chance.expovariate(1 / every)
+        self.later(wait if within is None else min(wait, self.chance.uniform(0, within)), begin, is_end=False)
 
     def put_out(self) -> None:
         """End every fault that has begun."""

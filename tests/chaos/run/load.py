@@ -54,6 +54,7 @@ class Starts:
     acknowledged: dict[str, str] = field(default_factory=dict)  # idempotency key → instance id
     without_key: list[str] = field(default_factory=list)
     tenants: dict[str, str] = field(default_factory=dict)  # instance id → tenant
+    cancelled: list[str] = field(default_factory=list)  # whose cancel was acknowledged
     wrong: list[str] = field(default_factory=list)
     tries: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -146,7 +147,8 @@ class Load:
         """Once, whatever comes of it."""
         with suppress(HTTPError):
             url = f"{self._arena.settings.base_url}/api/workflows/{instance}/cancel"
-            self._http.request("POST", url, headers=_headers(tenant))
+            if self._http.request("POST", url, headers=_headers(tenant)).status == 202:
+                self.starts.cancelled.append(instance)
 
     def _by_client(self, chance: random.Random, tenant: str, workflow: str) -> None:
         key, payload = str(uuid.UUID(int=chance.getrandbits(128))), self._payload(chance, tenant, workflow)

@@ -9,11 +9,18 @@ from tests.chaos.run.ending import Ending
 from tests.chaos.run.load import Starts
 
 IDS = "SELECT replace(id::text, '-', ''), tenant FROM instance"
+DECISIONS = """
+SELECT replace(instance_id::text, '-', ''), step, output->>'decision' FROM history
+WHERE verb IN ('resolve', 'reject') AND jsonb_typeof(output) = 'object'
+"""
+CANCELLED = "SELECT replace(id::text, '-', '') FROM instance WHERE cancel_requested_at IS NOT NULL"
 
 
 def violations(database_url: str, starts: Starts, answers: Answers, ending: Ending) -> list[str]:
     with psycopg.connect(database_url) as connection:
         there: dict[str, str] = dict(connection.execute(IDS).fetchall())
+        made: set[tuple[str, str, str]] = set(connection.execute(DECISIONS).fetchall())
+        cancelled = {row[0] for row in connection.execute(CANCELLED)}
     promised = [*starts.acknowledged.values(), *starts.without_key]
     return [
         *(f"VIOLATION lost {one}: its start was acknowledged" for one in promised if one not in there),
@@ -24,5 +31,10 @@ def violations(database_url: str, starts: Starts, answers: Answers, ending: Endi
         ),
         *(f"VIOLATION start -: {text}" for text in starts.wrong),
         *(f"VIOLATION decision -: {text}" for text in answers.wrong),
+        *(
+            f"VIOLATION decision {trace}: {step} was confirmed to be {decision}, and no entry says so"
+            for trace, step, decision in sorted(answers.promised - made)
+        ),
+        *(f"VIOLATION cancel {one}: it was acknowledged" for one in starts.cancelled if one not in cancelled),
         *(f"VIOLATION liveness -: {text}" for text in ending.left),
     ]

@@ -87,6 +87,7 @@ def _run(found: Arena, console: Console) -> list[str]:
     wrong = own_checks.violations(url, load.starts, decider.answers, ended)
     _tell(found, burning, load.starts, decider, console.say)
     _tell_recovery(found, kills_since, console.say)
+    wrong += _idle(found, burning, load.starts)
     wrong += judge.violations(url, found.ledger, console.say)
     for one in wrong:
         console.say(one)
@@ -133,11 +134,9 @@ def _tell(found: Arena, burning: Fire, starts: Starts, decider: Decider, say: Ca
         f"({', '.join(f'{count} {times}x' for times, count in sorted(sent.items()))}), duplicates "
         f"{sum((times - 1) * count for times, count in sent.items())}")  # fmt: skip
     called = figures.calls(found.ledger)
-    kills = sum(count for what, count in burning.counts.items() if what.startswith("killed"))
     say(f"calls: {called.calls} of {sum(called.per_key.values())} keys, {called.asks} questions, {called.effects} effects; "
         f"calls per key: {', '.join(f'{keys} keys {times}' for times, keys in sorted(called.per_key.items()))}; "
-        f"at most {max(called.per_key, default=0)}; repeated calls: {called.repeated}, "
-        f"{1000 * called.repeated / max(1, kills):.0f} per thousand kills")  # fmt: skip
+        f"at most {max(called.per_key, default=0)}; repeated calls: {called.repeated}, for whatever reason")  # fmt: skip
     say(f"keys with more than one effect: {len(called.doubled)} {' '.join(called.doubled)}".rstrip())
 
 
@@ -151,6 +150,21 @@ def _tell_recovery(found: Arena, kills_since: float, say: Callable[[str], None])
             spread = f"{len(back.claimed)} after p50 {p50:.1f} s, p99 {p99:.1f} s, max {back.claimed[-1]:.1f} s"
         say(f"recovery, {when}: from the kill of a worker until a step that it held was claimed again: {spread}; "
             f"{len(back.parked)} were parked, {back.settled} settled otherwise")  # fmt: skip
+
+    killed = [life for worker in found.workers for life in worker.deaths if (life.ended or 0.0) >= kills_since]
+    again = figures.repeated_since(found.ledger, kills_since)
+    rate = f"{1000 * again / len(killed):.0f} per thousand kills" if killed else "no figure without a kill"
+    say(f"repeated calls, with no other fault: {again} after {len(killed)} kills of a worker, {rate}")
+
+
+def _idle(found: Arena, burning: Fire, starts: Starts) -> list[str]:
+    """A run in which nothing has happened has shown nothing."""
+    happened = {
+        "no start was acknowledged": starts.acknowledged,
+        "no worker was killed": burning.counts["killed worker"],
+        "no message was delivered twice": any(times > 1 for times in figures.copies(found.copies)),
+    }
+    return [f"VIOLATION idle -: {what}" for what, is_so in happened.items() if not is_so]
 
 
 def _keep(found: Arena, folder: Path | None) -> Path:

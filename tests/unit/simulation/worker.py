@@ -28,6 +28,7 @@ from orchestrator.definition import (
     WaitStep,
     WorkflowStep,
 )
+from orchestrator.hands import Hands
 from orchestrator.instance import Instance
 from orchestrator.lane import Call, Lane, Reply
 from orchestrator.plan import Leg
@@ -98,7 +99,7 @@ def system_of(world: World, worker: str) -> System:
     return cast("System", SimpleNamespace(
         lanes=LANES, chance=lambda: 0.0, worker=worker, caller=_Caller(world),
         settings=SimpleNamespace(lease=LEASE, losses=LOSSES, base_url=""), database=SimpleNamespace(transaction=transaction),
-        tokens=SimpleNamespace(url=lambda *_: ""),
+        tokens=SimpleNamespace(url=lambda *_: ""), hands=Hands(clock=CLOCK.monotonic),
     ))  # fmt: skip
 
 
@@ -148,7 +149,8 @@ class Worker:
             self.attempt = became.claimed
             self.world.service.ledger.append(Effect(self.attempt.step, self.attempt.phase, self.attempt.key, "attempt"))
             yield "claimed"
-            result = yield from self._perform(became.claimed, became.since)
+            with self.system.hands.at(self.attempt.key, leg=id(self), limit=0.0):  # nobody looks here for what hangs
+                result = yield from self._perform(became.claimed, became.since)
             yield "performed"
             attempt = became.claimed
             became = yield from self._commit(lambda one: self._conclude(one, attempt, result))  # noqa: B023
