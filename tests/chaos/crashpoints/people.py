@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from orchestrator import callbacks, engine, lane_orders
+from orchestrator import callbacks, engine, lane_orders, restoring
 from orchestrator.errors import Conflict, Gone
 from orchestrator.operators import Verdict
 from orchestrator.tokens import Wait
@@ -22,7 +22,8 @@ Person = Callable[["Flight"], int]  # how much was done
 
 STEPS = text("""
 SELECT s.instance_id, s.step, s.phase, s.generation, s.lost_until, s.lost_until > clock_now() AS may_run, i.life, i.status,
-  s.service, i.suspended_at, i.outcome
+  s.service, i.suspended_at, i.outcome,
+  i.doubted_since
 FROM step s JOIN instance i ON i.id = s.instance_id WHERE s.step LIKE :step AND s.state = :state ORDER BY s.instance_id
 """)
 INSTANCES = text(
@@ -99,6 +100,18 @@ def suspends_at(step: str) -> Person:
         fresh = [one["instance_id"] for one in _at(flight, step, "WAITING")]
         fresh = [one for one in fresh if not flight.others.look(SUSPENDED, id=one)]
         return resumed + sum(_ordered(flight, engine.suspend, one) for one in fresh)
+
+    return person
+
+
+def restores_at(step: str) -> Person:
+    """Takes the database for one that was restored to an earlier point, and says so."""
+
+    def person(flight: Flight) -> int:
+        if not any(one["doubted_since"] is None for one in _at(flight, step, "WAITING")):
+            return 0
+        restoring.doubt_open_instances(flight.system)
+        return 1
 
     return person
 

@@ -12,20 +12,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator import calls, dispatch, legs, sweep
-from orchestrator.lane import Lane
-from orchestrator.system import System
+from tests.chaos.crashpoints.installed import cut_off, in_a_hurry, in_waves, slowly
 from tests.chaos.crashpoints.people import (
     Person,
     approves,
     calls_back,
     cancels_at,
     holds,
+    restores_at,
     retries_when,
     settles,
     suspends_at,
 )
-from tests.chaos.crashpoints.planting import plant
 
 LANES = """
 services:
@@ -63,30 +61,6 @@ class Shape:
     @property
     def workflow(self) -> str:
         return self.plans[-1].split("id: ")[1].split("\n")[0].strip()
-
-
-def in_waves() -> None:
-    """Instances that are ready at once go in one message, however few they are."""
-    dispatch.MESSAGES = 1
-
-
-def in_a_hurry() -> None:
-    """A leg has no time left for the last of its wave."""
-    in_waves()
-    legs.IN_FLIGHT = 1
-    plant(legs._Flight, "_should_stop", lambda flight: not flight.alone and len(flight.waiting) == 1)
-
-
-def slowly() -> None:
-    """So much time passes after each claim that the lease is extended, and looked up again before the send."""
-    calls.TRUST_LEASE = -1.0
-    still_holds = calls._still_holds
-
-    def late(system: System, lane: Lane, held: calls.Held) -> bool:
-        sweep.extend_leases(system, system.database)
-        return still_holds(system, lane, held)
-
-    plant(calls, "_still_holds", late)
 
 
 def shape(*plans: str, effects: str, **more: Any) -> Shape:
@@ -334,4 +308,18 @@ steps:
   - {id: a, service: keyed.a}
   - {id: b, service: blind.b}
 """, effects="a | b", people=(settles("b"),), installed=slowly),
+    "cutOff": shape("""
+id: is-cut-off
+steps:
+  - {id: a, service: keyed.a}
+  - {id: b, service: asked.b}
+""", effects="a | b", installed=cut_off),
+    "restored": shape("""
+id: is-restored
+steps:
+  - {id: a, service: keyed.a}
+  - {id: b, pause: true}
+  - {id: c, service: asked.c}
+  - {id: d, service: blind.d}
+""", effects="a | c | d", people=(restores_at("b"), approves("b"), settles("d"))),
 }  # fmt: skip
