@@ -31,9 +31,7 @@ def compose(settings: Settings) -> System:
     if not settings.database_url or not settings.broker_url:
         raise SettingsError("ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL must be set here; "
                             "`orchestrator up` and `orchestrator run` bring servers of their own")  # fmt: skip
-    database = Database(settings.database_url)
-    with database.across_tenants() as connection:
-        schema.check(connection)
+    database = _fitting(settings.database_url)
     lanes = registry.load(settings.services_file)
     app = celery_app(settings, sorted({DEFAULT_QUEUE, *(lane.queue for lane in lanes.values())}))
     return System(
@@ -41,6 +39,17 @@ def compose(settings: Settings) -> System:
         caller=Caller(database=database, app=app, max_input=settings.max_payload),
         tokens=Tokens(settings.secret or _kept_secret(database)),
     )  # fmt: skip
+
+
+def _fitting(url: str) -> Database:
+    database = Database(url)
+    try:
+        with database.across_tenants() as connection:
+            schema.check(connection)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def celery_app(settings: Settings, queues: list[str]) -> Celery:

@@ -24,7 +24,7 @@ EXCLUDED: Mapping[str, str] = {
     "retention.count": "reads for people",
     "store.definitions.Plans._text": "a read, of a definition that this process has not met yet",
     "store.transitions.transition": "the transition itself: each of its callers is a place of its own",
-    "bootstrap.compose": "at the start of a process, which reads what schema there is",
+    "bootstrap._fitting": "at the start of a process, which reads what schema there is",
     "bootstrap._kept_secret": "at the start of a process; who repeats it finds the key that was kept",
     "bootstrap._load_file": "at the start of a process, which loads each file again",
     "engine.put_definition": "one transaction, before an instance of it can be",
