@@ -175,7 +175,11 @@ class Handler(BaseHTTPRequestHandler):
     server: Service
 
     def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        content = self.rfile.read(length)
+        if len(content) < length:  # cut off in its midst: no request has arrived
+            self._hang_up()
+            return
         if self.path == "/control":
             self.server.misbehave = float(json.loads(content)["misbehave"])
             self._send(200, b"{}")

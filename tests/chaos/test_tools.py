@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -231,6 +232,16 @@ def test_a_service_refuses_what_arrives_after_its_undo_and_the_step_that_is_to_f
         assert call(f"{url}/keyed/charge", "one:charge:g1:do") == 409
         assert call(f"{url}/keyed/charge", "two:charge:0:g1:do", failAt="charge") == 422
     assert [line for line in told(tmp_path) if line[0] == "effect"] == [("effect", "one:charge:g1:undo")]
+
+
+def test_a_request_that_is_cut_off_in_its_midst_has_not_arrived(tmp_path: Path) -> None:
+    with service(tmp_path) as url, socket.create_connection((LOOPBACK, urlsplit(url).port or 0)) as peer:
+        head = "POST /keyed/charge HTTP/1.1\r\nHost: here\r\nIdempotency-Key: t:charge:g1:do\r\nX-Attempt: 1\r\nContent-Length: 9\r\n\r\n"
+        peer.sendall(head.encode() + b'{"pay')
+        peer.shutdown(socket.SHUT_WR)
+        peer.settimeout(10)
+        assert peer.recv(1) == b"", "there is no answer to it"
+    assert told(tmp_path) == []
 
 
 # -- a worker that was tampered with
