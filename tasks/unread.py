@@ -9,7 +9,7 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Reject
 
-from orchestrator import canvas, protocol
+from orchestrator import canvas, dead_letters, protocol
 from orchestrator.dispatch import say_again
 from orchestrator.lanes.exchanges import ANSWERS, LANDED_QUEUE
 from orchestrator.system import System
@@ -26,6 +26,9 @@ def hint(system: System) -> type[Task]:
         abstract = True
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            if _is_worn_out(system, self.request):
+                canvas.steer(self, ())
+                return []
             number = protocol.of(self.request)
             if protocol.is_read(number):
                 return self.run(*args, **kwargs)
@@ -35,6 +38,18 @@ def hint(system: System) -> type[Task]:
             return []
 
     return Hint
+
+
+def _is_worn_out(system: System, request: Any) -> bool:
+    if not is_redelivered(request):
+        return False
+    queue = str((request.delivery_info or {}).get("routing_key") or "?")
+    return dead_letters.is_worn_out(system, str(request.id), queue=queue)
+
+
+def is_redelivered(request: Any) -> bool:
+    """Brokers say it in two places."""
+    return bool((request.delivery_info or {}).get("redelivered") or request.get("redelivered"))
 
 
 def answer(system: System) -> type[Task]:
