@@ -80,27 +80,33 @@ def test_no_database_is_asked_in_the_loop_that_hears_the_broker(lonely: System) 
     assert {one.reason for one in system.letterbox.take()} == {"unknown_task"}
 
 
-def test_who_raises_because_postgres_is_away_is_no_poison(lonely: System) -> None:
+@pytest.mark.parametrize(
+    ("task", "arguments", "words"),
+    [(canvas.LEG, [[NOWHERE]], {"version": NOWHERE, "start": "a"}), (canvas.SWEEP, [], {})],
+)
+def test_who_raises_because_postgres_is_away_is_no_poison(
+    lonely: System, task: str, arguments: list[Any], words: dict[str, Any]
+) -> None:
     system = with_database(lonely, f"postgresql://nobody@127.0.0.1:{free_port()}/none")
-    assert raised_by(system, canvas.LEG, [[NOWHERE]], {"version": NOWHERE, "start": "a"}) == []
-    assert raised_by(system, canvas.SWEEP, [], {}) == []
+    assert raised_by(system, task, arguments, words) == []
 
 
-def test_who_raises_because_the_broker_is_away_is_no_poison_and_whoever_else_does_is(lonely: System) -> None:
-    app = lonely.app
-    scheme = app.connection_for_write().transport_cls
+def test_who_raises_because_the_broker_is_away_is_no_poison(lonely: System) -> None:
+    scheme, once = lonely.app.connection_for_write().transport_cls, {"max_retries": 1, "interval_start": 0}
 
     def publishes() -> None:
-        once = {"max_retries": 1, "interval_start": 0}
         with Connection(f"{scheme}://127.0.0.1:{free_port()}//", transport_options=once) as connection:
             connection.Producer().publish({}, routing_key="x", retry=False)
 
-    def stumbles() -> None:
-        raise ValueError("a bug")
-
-    app.task(name="tests.publishes", shared=False)(publishes)
-    app.task(name="tests.stumbles", shared=False)(stumbles)
+    lonely.app.task(name="tests.publishes", shared=False)(publishes)
     assert raised_by(lonely, "tests.publishes", [], {}) == []
+
+
+def test_who_raises_because_of_what_the_message_says_is_poison(lonely: System) -> None:
+    def stumbles() -> None:
+        raise ValueError
+
+    lonely.app.task(name="tests.stumbles", shared=False)(stumbles)
     assert raised_by(lonely, "tests.stumbles", [], {}) == ["raised"]
 
 
