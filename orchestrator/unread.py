@@ -10,7 +10,7 @@ from typing import Any
 from kombu import Message, Producer
 
 from orchestrator import protocol
-from orchestrator.lanes.exchanges import ANSWERS, LANDED_QUEUE, unread_queue
+from orchestrator.lanes.exchanges import LANDED_QUEUE, unread_queue
 from orchestrator.system import System
 
 PAUSE = 1.0  # seconds between two times that a worker brings some back
@@ -45,8 +45,9 @@ def bring_back(system: System) -> int:
 
 
 def _send_on(producer: Producer, message: Message) -> None:
+    """Straight into the queue: a broker that was wiped may have forgotten what is bound to the exchange."""
     producer.publish(
-        message.body, exchange=ANSWERS.name, routing_key=LANDED_QUEUE, headers=message.headers, retry=False,
+        message.body, exchange="", routing_key=LANDED_QUEUE, headers=message.headers, retry=False,
         content_type=message.content_type, content_encoding=message.content_encoding,
         **{name: message.properties[name] for name in ("correlation_id", "reply_to") if name in message.properties},
     )  # fmt: skip
