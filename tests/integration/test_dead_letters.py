@@ -125,6 +125,8 @@ def test_no_header_that_anybody_may_forge_ends_the_worker_or_stays_in_it(empty: 
     flies_on(empty)
     flights.until(lambda: not state.reserved_requests and not state.active_requests, "a worker with free hands")
     flies_on(empty)
+    put(empty, content="the last")
+    flights.until(lambda: any(one.letter.content == "the last" for one in kept(empty)), "all letters")
 
 
 EVENTS: dict[str, tuple[str, bytes]] = {

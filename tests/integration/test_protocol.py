@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Reject
+from celery.worker import state
+from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from orchestrator import canvas, protocol, unread
@@ -88,7 +89,7 @@ def test_a_message_that_says_no_number_is_of_the_first_protocol(patient: Airport
     instance = patient.fly(TWO_STEPS)
     dispatch(patient.system)
     with patient.system.app.connection_for_write() as connection, connection.channel() as channel:
-        message = channel.basic_get(DEFAULT_QUEUE, no_ack=True)
+        message = flights.until(lambda: Queue(DEFAULT_QUEUE)(channel).get(no_ack=True), "the leg's message")
         (arguments, words, _), headers = message.payload, message.headers
     assert headers.pop(protocol.HEADER) == 1
     patient.system.app.send_task(canvas.LEG, arguments, words, queue=DEFAULT_QUEUE)
@@ -147,11 +148,15 @@ def test_answers_that_are_not_read_keep_no_thread_from_the_legs(
     assert waiting(patient) >= 200, "none of them is lost"
 
 
-def test_an_answer_that_is_not_read_does_not_come_round_without_a_pause(patient: Airport) -> None:
-    patient.system.app.send_task(LANDED, [{}], {}, queue=LANDED_QUEUE, headers={protocol.HEADER: NEWER})
-    landed.register(patient.system.app, patient.system)
-    with start_worker(patient.system.app, pool="threads", concurrency=4, perform_ping_check=False, loglevel="WARNING"):
+def test_an_answer_that_is_not_read_does_not_come_round_without_a_pause(
+    patient: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unread, "PAUSE", 3600.0)
+    with flights.worker(patient.system):
+        patient.system.app.send_task(LANDED, [{}], {}, queue=LANDED_QUEUE, headers={protocol.HEADER: NEWER})
         flights.until(lambda: waiting(patient, UNREAD_QUEUE) == 1, "the answer, laid by")
+        flights.until(lambda: not state.reserved_requests and not state.active_requests, "its acknowledgement")
+    assert (waiting(patient, UNREAD_QUEUE), waiting(patient, LANDED_QUEUE)) == (1, 0)
     assert unread.bring_back(patient.system) == 1
     assert (waiting(patient, UNREAD_QUEUE), waiting(patient, LANDED_QUEUE)) == (0, 1)
     assert unread.bring_back(patient.system) == 0
