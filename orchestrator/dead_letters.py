@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from kombu import Message
 
 from orchestrator.lanes import body
-from orchestrator.store import dead_letters
+from orchestrator.store import dead_letters as store
+from orchestrator.store.database import is_away
 from orchestrator.store.dead_letters import Letter
 from orchestrator.system import System
 
@@ -26,10 +28,11 @@ Reason: TypeAlias = Literal[
     "raised",  # the task has raised: a message of the same kind would meet it again
     "unfit_event",  # a landed event that is no answer
     "refused",  # an answer that was too late, decided otherwise, or had no right
-    "redelivered",  # it came back so often that it probably ends the workers that take it
+    "redelivered",  # a hint that came back so often that it probably ends the workers that take it
 ]
 SAMPLE = 4_000  # characters of a message that are kept
-DELIVERIES = 20  # times that a message may come back
+DELIVERIES = 20  # times that a hint may come back
+OLDEST = 30 * 86_400.0  # seconds that a letter is kept: it may hold what belongs to tenants
 # What opens a wait is no evidence: a token is not kept.
 SECRET = re.compile(r"""((?:token|authorization)[\\"']*\s*[:=]\s*[\\"']*(?:bearer\s+)?)[\w.~-]{8,}""", re.IGNORECASE)
 
@@ -39,7 +42,7 @@ log = logging.getLogger(__name__)
 def keep(
     system: System, reason: Reason, *, queue: str, error: str, content: bytes | str, size: int | None = None
 ) -> None:
-    """Keep what cannot be used. Raises nothing: while the database is away it waits in this process, for a while.
+    """Keep what cannot be used. Waits for nothing and raises nothing: a thread of the worker writes it down (`flush`).
 
     `size` is in bytes, where `content` is only the beginning.
     """
@@ -47,56 +50,58 @@ def keep(
         reason=reason, queue=body.printable(queue), error=body.printable(error), content=sample(content),
         size=len(content) if size is None else size, worker=system.worker,
     )  # fmt: skip
-    system.unkept.append(letter)
     log.warning("a dead letter on queue %s: %s: %s", queue, reason, letter.error)
-    flush(system)
+    system.letterbox.drop(letter)
 
 
 def flush(system: System) -> int:
-    """Write down what waits. Returns how many."""
-    written = 0
-    while (letter := _next(system)) is not None:
-        try:
-            with system.database.transaction() as connection:
-                dead_letters.put(connection, letter)
-        except Exception as error:  # noqa: BLE001  # a letter more or less ends nobody's consumer
-            system.unkept.appendleft(letter)
-            log.warning("%d dead letters wait for the database: %s", len(system.unkept), body.described(error))
-            break
-        written += 1
-    return written
+    """Write down what waits. Returns how many; done again and again by every worker."""
+    letters = system.letterbox.take()
+    left = _write(system, letters)
+    system.letterbox.give_back(left)
+    return len(letters) - len(left)
 
 
-def _next(system: System) -> Letter | None:
-    """Taken out before it is written: several threads write at once, and each has one of its own."""
-    try:
-        return system.unkept.popleft()
-    except IndexError:
-        return None
-
-
-def tend(system: System) -> None:
-    """Done again and again by a timer of every worker."""
-    flush(system)
-    with system.database.transaction() as connection:
-        dead_letters.forget(connection)
-
-
-def is_worn_out(system: System, message: Message) -> bool:
-    """Whether a message has come back so often that nothing but harm is to be expected of it: then it is kept as a letter.
-
-    The count is committed before anything else is done with the message: whoever dies of it has counted.
-    """
-    if not is_redelivered(message):
-        return False
+def _write(system: System, letters: Sequence[Letter]) -> Sequence[Letter]:
+    """All in one transaction; one that Postgres will not have costs itself alone. Returns those that wait for Postgres."""
+    if not letters:
+        return ()
     try:
         with system.database.transaction() as connection:
-            times = dead_letters.came_back(connection, identity(message))
+            store.put(connection, letters)
+    except Exception as error:  # noqa: BLE001  # a letter more or less ends nobody's timer
+        if is_away(error):
+            log.warning("%d dead letters wait for the database: %s", len(letters), body.described(error))
+            return letters
+        if len(letters) > 1:
+            return [left for one in letters for left in _write(system, [one])]
+        log.warning("a dead letter cannot be written: %s", body.described(error))
+    return ()
+
+
+def tend(system: System) -> int:
+    """Delete what is old. Returns how many letters."""
+    older_than = min(OLDEST, system.settings.retention or OLDEST)
+    with system.database.transaction() as connection:
+        return store.forget(connection, older_than=older_than)
+
+
+def is_worn_out(system: System, message: str, *, queue: str) -> bool:
+    """Whether a message that was delivered again has come back so often that nothing but harm is to be expected of it: then
+    it is kept as a letter. `message`: its id.
+
+    Only for hints, which Postgres says again: an answer may be known nowhere else. The count is committed before anything
+    else is done: whoever dies of it has counted.
+    """
+    try:
+        with system.database.transaction() as connection:
+            times = store.came_back(connection, hashlib.sha256(message.encode("utf-8", "replace")).hexdigest())
     except Exception as error:  # noqa: BLE001  # not known: then it is taken like any other
         log.warning("a delivery cannot be counted: %s", body.described(error))
         return False
     if times > DELIVERIES:
-        bury(system, message, "redelivered", f"it came back {times} times: does it end the workers that take it?")
+        told = f"it came back {times} times: does it end the workers that take it?"
+        keep(system, "redelivered", queue=queue, error=told, content=message)
     return times > DELIVERIES
 
 
@@ -110,19 +115,6 @@ def bury(system: System, message: Message, reason: Reason, error: str) -> None:
 def _content(message: Message) -> bytes:
     content = message.body
     return content if isinstance(content, bytes) else str(content).encode("utf-8", "replace")
-
-
-def is_redelivered(message: Message) -> bool:
-    said = message.delivery_info or {}
-    return bool(said.get("redelivered") or (isinstance(message.headers, dict) and message.headers.get("redelivered")))
-
-
-def identity(message: Message) -> str:
-    """The same at every delivery: a task's id, or a digest of what has none."""
-    found = message.headers.get("id") if isinstance(message.headers, dict) else None
-    if isinstance(found, str) and 0 < len(found) <= 100 and "\0" not in found:
-        return found
-    return hashlib.sha256(_content(message)).hexdigest()
 
 
 def sample(content: bytes | str) -> str:

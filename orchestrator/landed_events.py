@@ -101,9 +101,8 @@ class LandedEvents:
 
     def _settle(self, message: Message) -> None:
         """Whatever is wrong with one, it is done with: unacknowledged it would come again."""
-        if not dead_letters.is_worn_out(self._system, message):
-            content = message.body
-            take(self._system, content.encode("utf-8", "replace") if isinstance(content, str) else bytes(content))
+        content = message.body
+        take(self._system, content.encode("utf-8", "replace") if isinstance(content, str) else bytes(content))
         message.ack()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import signals
 
-from orchestrator import canary, completions, dead_letters, logs, retention
+from orchestrator import canary, completions, dead_letters, logs, retention, unread
 from orchestrator.consumer import Consumer
 from orchestrator.dispatch import Dispatcher
 from orchestrator.landed_events import LandedEvents
@@ -22,7 +22,7 @@ from orchestrator.store.database import Database
 from orchestrator.sweep import Timer, extend_leases, sweep
 from orchestrator.system import System
 
-DEAD_LETTERS_EVERY = 10.0  # seconds before what could not be kept is tried again
+DEAD_LETTERS_EVERY = 1.0  # seconds until a dead letter is written down
 
 
 class Threads:
@@ -35,12 +35,14 @@ class Threads:
         self._sweeper = Timer("sweep", system.settings.sweep_every, lambda: sweep(system))
         self._completions = Timer("completions", system.settings.sweep_every, lambda: completions.deliver_all(system))
         self._retention = Timer("retention", retention.EVERY, lambda: retention.keep(system))
-        self._letters = Timer("dead letters", DEAD_LETTERS_EVERY, lambda: dead_letters.tend(system))
+        self._letters = Timer("dead letters", DEAD_LETTERS_EVERY, lambda: dead_letters.flush(system), at_last=True)
+        self._old_letters = Timer("old dead letters", retention.EVERY, lambda: dead_letters.tend(system))
+        self._unread = Timer("unread answers", unread.PAUSE, lambda: unread.bring_back(system))
         self._own = Database(system.database.url, pool_size=1)  # leases are kept even when the legs use all others
         self._leases = Timer("leases", system.settings.lease / 4, lambda: extend_leases(system, self._own))
         self._canary = Timer("canary", canary.looks_every(system.settings.canary), lambda: canary.send(system))
         self._all = (self._leases, self._dispatcher, self._sweeper, self._publisher, self._landed, self._completions,
-                     self._retention, self._letters, self._canary)  # fmt: skip
+                     self._retention, self._letters, self._old_letters, self._unread, self._canary)  # fmt: skip
 
     def start(self) -> None:
         for thread in self._all:

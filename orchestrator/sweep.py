@@ -147,10 +147,13 @@ def _is_empty(system: System, queue: str) -> bool:
 
 
 class Timer:
-    """Does something again and again in a thread, so that neither beat nor the broker is the only clock."""
+    """Does something again and again in a thread, so that neither beat nor the broker is the only clock.
 
-    def __init__(self, name: str, every: float, action: Callable[[], object]) -> None:
-        self._name, self._every, self._action = name, every, action
+    `at_last`: once more when it is told to stop.
+    """
+
+    def __init__(self, name: str, every: float, action: Callable[[], object], *, at_last: bool = False) -> None:
+        self._name, self._every, self._action, self._at_last = name, every, action, at_last
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -163,10 +166,15 @@ class Timer:
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):
-            try:
-                self._action()
-            except Exception as error:  # noqa: BLE001  # a timer that dies is worse than one that complains
-                log.warning("%s failed and will try again: %s", self._name, error)
+            self._act()
+        if self._at_last:
+            self._act()
+
+    def _act(self) -> None:
+        try:
+            self._action()
+        except Exception as error:  # noqa: BLE001  # a timer that dies is worse than one that complains
+            log.warning("%s failed and will try again: %s", self._name, error)
 
 
 def extend_leases(system: System, database: Database) -> int:

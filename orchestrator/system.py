@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from os import getpid
@@ -14,16 +13,14 @@ from typing import TYPE_CHECKING, Protocol
 from orchestrator.hands import Hands
 from orchestrator.lane import Call, Lane, Reply
 from orchestrator.lane_watch import LaneWatch
+from orchestrator.letterbox import Letterbox
 from orchestrator.settings import Settings
 from orchestrator.store.database import Database
-from orchestrator.store.dead_letters import Letter
 from orchestrator.store.definitions import Plans
 from orchestrator.tokens import Tokens
 
 if TYPE_CHECKING:
     from celery import Celery
-
-UNKEPT = 100
 
 
 class Caller(Protocol):
@@ -55,9 +52,7 @@ class System:
     worker: str = field(default_factory=process_name)
     hands: Hands = field(default_factory=Hands)
     watch: LaneWatch = field(default_factory=LaneWatch)
-    unkept: deque[Letter] = field(
-        default_factory=lambda: deque(maxlen=UNKEPT)
-    )  # dead letters, while the database is away
+    letterbox: Letterbox = field(default_factory=Letterbox)
     stopping: threading.Event = field(default_factory=threading.Event)  # set: leave the next step to others
     chance: Callable[[], float] = field(default=lambda: secrets.randbelow(1 << 30) / (1 << 30))
 

@@ -6,17 +6,20 @@ A bootstep, and no consumer of our own class: it hangs what is ours on whatever 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, bootsteps, signals
 from kombu import Message
+from kombu.exceptions import OperationalError
 from kombu.log import get_logger
 
 from orchestrator import dead_letters, message_form
 from orchestrator.dead_letters import Reason
 from orchestrator.errors import NotFound
 from orchestrator.lanes import body
+from orchestrator.store.database import is_away
 from orchestrator.system import System
 
 logger = get_logger(__name__)
@@ -32,14 +35,27 @@ def register(app: Celery, system: System) -> None:
             _attend(system, consumer)
 
     def raised(sender: Any, exception: BaseException, args: Any, kwargs: Any, **_: Any) -> None:
-        if sender.app is app and not isinstance(exception, sender.throws or ()):
-            reason: Reason = "no_definition" if isinstance(exception, NotFound) else "raised"
+        error = sys.exc_info()[1] or exception  # what Celery tells of may be a stand-in that can be pickled
+        if sender.app is app and not isinstance(error, sender.throws or ()) and not _is_outage(app, error):
+            reason: Reason = "no_definition" if isinstance(error, NotFound) else "raised"
             told = json.dumps({"task": sender.name, "args": args, "kwargs": kwargs}, default=repr)
-            dead_letters.keep(system, reason, queue=_queue(sender), error=body.described(exception), content=told)
+            dead_letters.keep(system, reason, queue=_queue(sender), error=body.described(error), content=told)
 
     app.steps["consumer"].add(Bury)
     signals.task_failure.connect(raised, weak=False)
     signals.task_internal_error.connect(raised, weak=False)  # where Celery itself stumbles over the message
+
+
+def _is_outage(app: Celery, error: BaseException) -> bool:
+    """Whether Postgres or the broker is to blame, and not the message: the sweep sends it again."""
+    with app.connection_for_write() as broker:  # it does not connect: it only says what its errors are
+        errors = (
+            OperationalError,
+            *broker.connection_errors,
+            *broker.recoverable_connection_errors,
+            *broker.channel_errors,
+        )
+    return is_away(error) or isinstance(error, errors)
 
 
 def _fault(message: Message) -> str | None:
@@ -107,9 +123,6 @@ def _guarded(system: System, consumer: Any, handle: Callable[[Message], None]) -
     connection_errors = tuple(consumer.connection_errors)
 
     def on_task_received(message: Message) -> None:
-        if dead_letters.is_worn_out(system, message):
-            message.reject_log_error(logger, connection_errors)
-            return
         try:
             if wrong := _fault(message):
                 dead_letters.bury(system, message, "invalid", wrong)

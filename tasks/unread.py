@@ -9,12 +9,9 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Reject
 
-from orchestrator import canvas, protocol
+from orchestrator import canvas, dead_letters, protocol, unread
 from orchestrator.dispatch import say_again
-from orchestrator.lanes.exchanges import ANSWERS, LANDED_QUEUE
 from orchestrator.system import System
-
-PAUSE = 1.0  # seconds before an answer goes to the end of the queue again
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +23,9 @@ def hint(system: System) -> type[Task]:
         abstract = True
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            if _is_worn_out(system, self.request):
+                canvas.steer(self, ())
+                return []
             number = protocol.of(self.request)
             if protocol.is_read(number):
                 return self.run(*args, **kwargs)
@@ -35,6 +35,18 @@ def hint(system: System) -> type[Task]:
             return []
 
     return Hint
+
+
+def _is_worn_out(system: System, request: Any) -> bool:
+    if not is_redelivered(request):
+        return False
+    queue = str((request.delivery_info or {}).get("routing_key") or "?")
+    return dead_letters.is_worn_out(system, str(request.id), queue=queue)
+
+
+def is_redelivered(request: Any) -> bool:
+    """Brokers say it in two places."""
+    return bool((request.delivery_info or {}).get("redelivered") or request.get("redelivered"))
 
 
 def answer(system: System) -> type[Task]:
@@ -48,17 +60,8 @@ def answer(system: System) -> type[Task]:
             if protocol.is_read(number):
                 return self.run(*args, **kwargs)
             log.warning("an answer of protocol %.20r, which this program does not read, goes on", number)
-            if system.stopping.wait(PAUSE):
-                raise Reject(requeue=True)
-            return self._pass_on(args, kwargs, number)
-
-        def _pass_on(self, args: Any, kwargs: Any, number: Any) -> None:
-            """A copy, confirmed before the message is acknowledged: brokers give up one that is returned too often."""
             try:
-                self.app.send_task(
-                    self.name, args, kwargs, exchange=ANSWERS.name, routing_key=LANDED_QUEUE, serializer="json",
-                    ignore_result=True, retry=False, add_to_parent=False, headers={protocol.HEADER: number},
-                )  # fmt: skip
+                return unread.lay_by(system, self.name, args, kwargs, number)
             except Exception as error:
                 raise Reject(requeue=True) from error
 

@@ -18,6 +18,7 @@ ANSWERS = Exchange("orchestrator.answers", type="direct")
 EVENTS = Exchange("orchestrator.events", type="topic")  # what event lanes publish
 LANDED_EVENTS = Exchange("orchestrator.landed", type="topic")  # what others publish for us
 LANDED_EVENTS_QUEUE = "landed-events"
+UNREAD_QUEUE = "landed-unread"  # answers of a newer protocol, between two tries to find who reads them
 
 CLOUD_EVENT = "application/cloudevents+json"
 
@@ -38,3 +39,7 @@ def answers_queue(broker_url: str | None) -> Queue:
 
 def landed_events_queue(broker_url: str | None) -> Queue:
     return Queue(LANDED_EVENTS_QUEUE, LANDED_EVENTS, routing_key="#", queue_arguments=arguments(broker_url))
+
+
+def unread_queue(broker_url: str | None) -> Queue:
+    return Queue(UNREAD_QUEUE, routing_key=UNREAD_QUEUE, queue_arguments=arguments(broker_url))

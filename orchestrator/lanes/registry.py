@@ -30,11 +30,11 @@ from typing import Any
 from orchestrator.errors import Invalid, Problem
 from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE, Breaker, Lane
 from orchestrator.lanes import local
-from orchestrator.lanes.exchanges import LANDED_EVENTS_QUEUE, LANDED_QUEUE
+from orchestrator.lanes.exchanges import LANDED_EVENTS_QUEUE, LANDED_QUEUE, UNREAD_QUEUE
 from orchestrator.lanes.keys import COMMON, LANE_NAME, REQUIRED, TRANSPORTS, Value, near
 from orchestrator.language.text import Composed, compose
 
-OUR_QUEUES = frozenset({DEFAULT_QUEUE, SWEEP_QUEUE, LANDED_QUEUE, LANDED_EVENTS_QUEUE})
+OUR_QUEUES = frozenset({DEFAULT_QUEUE, SWEEP_QUEUE, LANDED_QUEUE, LANDED_EVENTS_QUEUE, UNREAD_QUEUE})
 
 
 def load(path: str | Path) -> Mapping[str, Lane]:

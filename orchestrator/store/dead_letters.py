@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,20 +12,23 @@ from sqlalchemy import Connection, text
 KEPT = 200  # of each reason, the newest: one flood does not wash away the others
 FORGOTTEN = "7 days"  # a message that has not come back for so long will not come back
 
-# First the counter, which makes those who come at once wait for each other; then the letters.
+# First the counters, always in the same order, which make those who come at once wait for each other; then the letters.
 COUNT = text(
     """
-    INSERT INTO dead_letter_count AS c (reason, count, last_at) VALUES (:reason, 1, (SELECT clock_now()))
-    ON CONFLICT (reason) DO UPDATE SET count = c.count + 1, last_at = excluded.last_at
+    INSERT INTO dead_letter_count AS c (reason, count, last_at) VALUES (:reason, :count, (SELECT clock_now()))
+    ON CONFLICT (reason) DO UPDATE SET count = c.count + excluded.count, last_at = excluded.last_at
     """
 )
 PUT = text(
-    f"""
-    WITH old AS (
-      DELETE FROM dead_letter WHERE id IN (
-        SELECT id FROM dead_letter WHERE reason = :reason ORDER BY id DESC OFFSET {KEPT - 1}))
+    """
     INSERT INTO dead_letter (reason, queue, error, content, size, worker)
     VALUES (:reason, :queue, :error, :content, :size, :worker)
+    """
+)
+TRIM = text(
+    f"""
+    DELETE FROM dead_letter WHERE id IN (
+      SELECT id FROM dead_letter WHERE reason = :reason ORDER BY id DESC OFFSET {KEPT})
     """
 )
 LISTED = text(
@@ -42,6 +46,8 @@ CAME_BACK = text(
     ON CONFLICT (message) DO UPDATE SET count = r.count + 1, seen_at = excluded.seen_at RETURNING count
     """
 )
+# The whole table, of some hundreds.
+AGE = text("DELETE FROM dead_letter WHERE time < (SELECT clock_now()) - make_interval(secs => :older_than)")
 # Served by redelivery_old.
 FORGET = text(f"DELETE FROM redelivery WHERE seen_at < (SELECT clock_now()) - interval '{FORGOTTEN}'")
 
@@ -67,9 +73,13 @@ class Kept:
     time: datetime
 
 
-def put(connection: Connection, letter: Letter) -> None:
-    connection.execute(COUNT, {"reason": letter.reason})
-    connection.execute(PUT, vars(letter))
+def put(connection: Connection, letters: Sequence[Letter]) -> None:
+    counted = [{"reason": reason, "count": n} for reason, n in sorted(Counter(one.reason for one in letters).items())]
+    for one in counted:
+        connection.execute(COUNT, one)
+    connection.execute(PUT, [vars(letter) for letter in letters])
+    for one in counted:
+        connection.execute(TRIM, {"reason": one["reason"]})
 
 
 def listed(connection: Connection, reason: str | None, limit: int) -> Sequence[Kept]:
@@ -101,5 +111,7 @@ def came_back(connection: Connection, message: str) -> int:
     return int(connection.execute(CAME_BACK, {"message": message}).scalar_one())
 
 
-def forget(connection: Connection) -> int:
-    return connection.execute(FORGET).rowcount
+def forget(connection: Connection, *, older_than: float) -> int:
+    """Letters older than so many seconds, and messages that have not come back for long. Returns how many letters."""
+    connection.execute(FORGET)
+    return connection.execute(AGE, {"older_than": older_than}).rowcount

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from celery.worker import state
-from kombu import Connection, Exchange, Message, Queue
+from kombu import Connection
+from sqlalchemy import event
 
 from orchestrator import canvas, cli, dead_letters, queries
-from orchestrator.lanes import exchanges
 from orchestrator.lanes.exchanges import CLOUD_EVENT, FAILED, LANDED, LANDED_EVENTS, LANDED_QUEUE
+from orchestrator.servers.ports import free_port
 from orchestrator.store import dead_letters as store
-from orchestrator.store.dead_letters import KEPT, Kept
+from orchestrator.store.database import Database
+from orchestrator.store.dead_letters import KEPT, Kept, Letter
 from tests import flights
 from tests.services import Airport
 
@@ -123,6 +125,8 @@ def test_no_header_that_anybody_may_forge_ends_the_worker_or_stays_in_it(empty: 
     flies_on(empty)
     flights.until(lambda: not state.reserved_requests and not state.active_requests, "a worker with free hands")
     flies_on(empty)
+    put(empty, content="the last")
+    flights.until(lambda: any(one.letter.content == "the last" for one in kept(empty)), "all letters")
 
 
 EVENTS: dict[str, tuple[str, bytes]] = {
@@ -169,6 +173,7 @@ def test_they_are_bounded_by_reason_and_counted_for_ever(tower: Airport) -> None
     for _ in range(KEPT + 20):
         put(tower)
     put(tower, "refused", "y" * 100_000)
+    assert dead_letters.flush(tower.system) == KEPT + 21
     letters = kept(tower)
     assert len(letters) == KEPT + 1
     assert len(letters[0].letter.content) == dead_letters.SAMPLE
@@ -181,20 +186,93 @@ def test_they_are_bounded_by_reason_and_counted_for_ever(tower: Airport) -> None
         assert store.counts(connection)["undecodable"] == KEPT + 20
 
 
-def test_while_the_database_is_away_they_wait_in_the_process(tower: Airport, monkeypatch: pytest.MonkeyPatch) -> None:
-    with tower.system.database.transaction() as connection:
-        store.clear(connection, None)
+def test_they_are_written_in_one_transaction(tower: Airport) -> None:
+    for at in range(50):
+        put(tower, "undecodable" if at % 2 else "refused")
+    commits: list[object] = []
+    event.listen(tower.system.database.engine, "commit", commits.append)
+    assert dead_letters.flush(tower.system) == 50
+    assert dead_letters.flush(tower.system) == 0
+    assert len(commits) == 1
 
-    def away() -> None:
-        raise ConnectionError("away")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(type(tower.system.database), "transaction", lambda *_, **__: away())
-        put(tower)
-        put(tower)
+def test_while_the_database_is_away_they_wait_in_the_process(tower: Airport) -> None:
+    away = replace(tower.system, database=Database(f"postgresql://nobody@127.0.0.1:{free_port()}/none"))
+    for at in range(2):
+        dead_letters.keep(away, "refused", queue="q", error=str(at), content="x")
+    assert dead_letters.flush(away) == 0
+    assert len(away.letterbox) == 2
+    before = len(kept(tower))
+    assert dead_letters.flush(tower.system) == 2
+    assert [one.letter.error for one in kept(tower)[:2]] == ["1", "0"]
+    assert len(kept(tower)) == before + 2
+
+
+def test_one_that_cannot_be_written_costs_itself_alone(tower: Airport) -> None:
+    before = len(kept(tower))
+    put(tower)
+    tower.system.letterbox.drop(
+        Letter(reason="refused", queue="q\0", error="e", content="", size=0, worker=tower.system.worker)
+    )
+    put(tower)
+    dead_letters.flush(tower.system)
+    assert len(kept(tower)) == before + 2
+    assert len(tower.system.letterbox) == 0
+
+
+@pytest.mark.parametrize(("retention", "days"), [(None, 30), (86_400.0, 1), (90 * 86_400.0, 30)])
+def test_they_are_kept_for_thirty_days_or_for_as_long_as_all_else(
+    tower: Airport, retention: float | None, days: int
+) -> None:
+    system = replace(tower.system, settings=replace(tower.system.settings, retention=retention))
+    put(tower, "refused", "a tenant's payload")
+    dead_letters.flush(system)
+    tower.clock.advance(days * 86_400 - 60)
+    dead_letters.tend(system)
+    assert kept(tower)[0].letter.content == "a tenant's payload"
+    tower.clock.advance(120)
+    assert dead_letters.tend(system) >= 1
     assert kept(tower) == []
-    dead_letters.tend(tower.system)
-    assert len(kept(tower)) == 2
+
+
+def counts(airport: Airport) -> dict[str, int]:
+    with airport.system.database.transaction() as connection:
+        return store.counts(connection)
+
+
+TIMES = dead_letters.DELIVERIES + 5
+NOBODYS = {"trace": NOWHERE, "step": "work", "token": "s" * 40}
+
+
+def test_a_hint_that_comes_back_too_often_is_given_up(airport: Airport) -> None:
+    before = counts(airport)
+    with airport.system.app.connection_for_write() as connection:
+        for _ in range(TIMES):
+            publish(connection, body([[]], {"version": NOWHERE, "step": "a"}, GOOD_EMBED),
+                    headers=headers(canvas.COMPENSATE, redelivered=True))  # fmt: skip
+    flights.until(
+        lambda: counts(airport).get("redelivered", 0) == before.get("redelivered", 0) + TIMES - dead_letters.DELIVERIES,
+        "the letters of those that came too often",
+    )
+    flies_on(airport)
+
+
+def test_an_answer_is_taken_however_often_it_comes_back(airport: Airport) -> None:
+    """Given back by each worker that stops: it may be known nowhere else."""
+    before = counts(airport)
+    happening = json.dumps({"specversion": "1.0", "data": NOBODYS})
+    with airport.system.app.connection_for_write() as connection:
+        for _ in range(TIMES):
+            airport.system.app.send_task(
+                LANDED, ({"a": 1},), NOBODYS, queue=LANDED_QUEUE, task_id="the-same", headers={"redelivered": True}
+            )
+            connection.Producer().publish(happening, exchange=LANDED_EVENTS, declare=[LANDED_EVENTS], routing_key="landed.x",
+                                          content_type=CLOUD_EVENT, content_encoding="utf-8",
+                                          headers={"id": "the-same", "redelivered": True})  # fmt: skip
+    flights.until(
+        lambda: counts(airport).get("refused", 0) == before.get("refused", 0) + 2 * TIMES, "each of them, looked at"
+    )
+    assert counts(airport).get("redelivered", 0) == before.get("redelivered", 0)
 
 
 Ask = Callable[..., tuple[int, str]]
@@ -219,6 +297,7 @@ def test_the_command_lists_and_clears_them_and_doctor_says_that_they_are_there(t
     assert "dead letters: none is kept" in ask("doctor")[1]
     put(tower)
     put(tower, "refused")
+    dead_letters.flush(tower.system)
     assert "bad      dead letters: 1 undecodable" in ask("doctor")[1]
     code, out = ask("dead-letters")
     assert code == 0
@@ -228,38 +307,6 @@ def test_the_command_lists_and_clears_them_and_doctor_says_that_they_are_there(t
     assert [(one["reason"], one["queue"], one["bytes"], one["content"]) for one in found] == [("refused", "q", 1, "x")]
     assert ask("dead-letters", "--clear") == (0, "2 deleted\n")
     assert "dead letters: none is kept" in ask("doctor")[1]
-
-
-def redelivered(content: bytes, times: int, airport: Airport) -> list[Message]:
-    """What a consumer is handed when it, and those before it, have died of a message so often: by the real broker."""
-    found = list[Message]()
-    with airport.system.app.connection_for_write() as connection, connection.channel() as channel:
-        queue = Queue("redelivered", Exchange(""), routing_key="redelivered",
-                      queue_arguments=exchanges.arguments(airport.system.settings.broker_url))(channel)  # fmt: skip
-        queue.declare()
-        queue.purge()
-        channel.basic_publish(
-            channel.prepare_message(content.decode(), content_type="application/json", content_encoding="utf-8"),
-            exchange="", routing_key="redelivered",
-        )  # fmt: skip
-        for _ in range(times):
-            message = flights.until(queue.get, "the message")
-            found.append(message)
-            message.requeue()
-        flights.until(queue.get, "the last").ack()
-    return found
-
-
-def test_a_message_that_comes_back_too_often_is_a_dead_letter(tower: Airport) -> None:
-    with tower.system.database.transaction() as connection:
-        store.clear(connection, None)
-    content = json.dumps({"poison": str(uuid.uuid4())}).encode()
-    messages = redelivered(content, dead_letters.DELIVERIES + 2, tower)
-    assert [dead_letters.is_redelivered(one) for one in messages] == [False] + [True] * (len(messages) - 1)
-    assert [dead_letters.is_worn_out(tower.system, one) for one in messages] == [False] * (len(messages) - 1) + [True]
-    [one] = kept(tower)
-    assert (one.letter.reason, one.letter.queue) == ("redelivered", "redelivered")
-    assert "21 times" in one.letter.error
 
 
 def test_what_has_not_come_back_for_long_is_forgotten(tower: Airport) -> None:

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 from celery.exceptions import Reject
+from celery.worker import state
+from kombu import Queue
+from kombu.exceptions import OperationalError
 
-from orchestrator import canvas, protocol
+from orchestrator import canvas, protocol, unread
 from orchestrator.dispatch import dispatch
 from orchestrator.lane import DEFAULT_QUEUE, SWEEP_QUEUE
-from orchestrator.lanes.exchanges import ANSWERS, LANDED, LANDED_QUEUE
-from tasks import landed, unread
+from orchestrator.lanes.exchanges import ANSWERS, LANDED, LANDED_QUEUE, UNREAD_QUEUE
+from tasks import landed
 from tests import flights, servers, services
 from tests.services import LATER, Airport
 
@@ -86,7 +89,7 @@ def test_a_message_that_says_no_number_is_of_the_first_protocol(patient: Airport
     instance = patient.fly(TWO_STEPS)
     dispatch(patient.system)
     with patient.system.app.connection_for_write() as connection, connection.channel() as channel:
-        message = channel.basic_get(DEFAULT_QUEUE, no_ack=True)
+        message = flights.until(lambda: Queue(DEFAULT_QUEUE)(channel).get(no_ack=True), "the leg's message")
         (arguments, words, _), headers = message.payload, message.headers
     assert headers.pop(protocol.HEADER) == 1
     patient.system.app.send_task(canvas.LEG, arguments, words, queue=DEFAULT_QUEUE)
@@ -130,10 +133,57 @@ def test_an_answer_that_is_not_read_goes_round_until_somebody_reads_it(
         assert step["result"] == {"late": True}
 
 
-def test_an_answer_that_is_not_read_is_given_back_by_a_worker_that_stops(tower: Airport) -> None:
+def test_answers_that_are_not_read_keep_no_thread_from_the_legs(
+    patient: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unread, "PAUSE", 3600.0)  # if any of them waited in a thread, all four would be taken
+    nobodys = {"trace": "0" * 32, "step": "one", "token": "x" * 40}
+    for _ in range(200):
+        patient.system.app.send_task(
+            LANDED, [{}], nobodys, queue=LANDED_QUEUE, headers={protocol.HEADER: NEWER}, ignore_result=True
+        )
+    with flights.worker(patient.system):
+        for _ in range(3):
+            assert patient.ended(patient.fly(TWO_STEPS))["status"] == "COMPLETED"
+    assert waiting(patient) >= 200, "none of them is lost"
+
+
+def test_an_answer_that_is_not_read_does_not_come_round_without_a_pause(
+    patient: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unread, "PAUSE", 3600.0)
+    with flights.worker(patient.system):
+        patient.system.app.send_task(LANDED, [{}], {}, queue=LANDED_QUEUE, headers={protocol.HEADER: NEWER})
+        flights.until(lambda: waiting(patient, UNREAD_QUEUE) == 1, "the answer, laid by")
+        flights.until(lambda: not state.reserved_requests and not state.active_requests, "its acknowledgement")
+    assert (waiting(patient, UNREAD_QUEUE), waiting(patient, LANDED_QUEUE)) == (1, 0)
+    assert unread.bring_back(patient.system) == 1
+    assert (waiting(patient, UNREAD_QUEUE), waiting(patient, LANDED_QUEUE)) == (0, 1)
+    assert unread.bring_back(patient.system) == 0
+
+
+def waiting(airport: Airport, *names: str) -> int:
+    """How many messages wait in the queues of answers."""
+    return sum(_count(airport, name) for name in names or (LANDED_QUEUE, UNREAD_QUEUE))
+
+
+def _count(airport: Airport, name: str) -> int:
+    with airport.system.app.connection_for_write() as connection, connection.channel() as channel:
+        try:
+            return int(channel.queue_declare(queue=name, passive=True).message_count)
+        except connection.channel_errors:
+            return 0  # nobody has put anything into it
+
+
+def test_an_answer_that_is_not_read_is_given_back_when_it_cannot_be_laid_by(
+    tower: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise OperationalError("the broker is away")
+
+    monkeypatch.setattr(unread, "lay_by", away)
     system = replace(tower.system, stopping=threading.Event())
     landed.register(system.app, system)
-    system.stopping.set()
     task = system.app.tasks[LANDED]
     task.push_request(**{protocol.HEADER: NEWER})
     try:

@@ -10,7 +10,7 @@ from celery import Celery
 
 from orchestrator import bootstrap, canvas, protocol
 from orchestrator.lanes import celery as celery_lane
-from orchestrator.lanes.exchanges import FAILED, LANDED, landed_events_queue
+from orchestrator.lanes.exchanges import FAILED, LANDED, landed_events_queue, unread_queue
 from orchestrator.settings import Settings
 from tests.unit.flying import plan_of, service
 
@@ -28,6 +28,7 @@ QUEUES = {  # name → exchange, its type, routing key: whoever declares one dif
     "sweep": ("legs", "direct", "sweep"),
     "landed": ("orchestrator.answers", "direct", "landed"),
     "landed-events": ("orchestrator.landed", "topic", "#"),
+    "landed-unread": ("", "direct", "landed-unread"),
 }
 AMQP = Settings(broker_url="amqp://guest:guest@127.0.0.1:1//")
 
@@ -67,7 +68,7 @@ def test_anything_else_is_not_read(number: Any) -> None:
 
 
 def test_queues_and_exchanges_are_declared_as_programs_at_work_declare_them(app: Celery) -> None:
-    queues = [*app.amqp.queues.values(), landed_events_queue(AMQP.broker_url)]
+    queues = [*app.amqp.queues.values(), landed_events_queue(AMQP.broker_url), unread_queue(AMQP.broker_url)]
     assert {one.name: (one.exchange.name, one.exchange.type, one.routing_key) for one in queues} == QUEUES
     for one in queues:
         assert one.queue_arguments == ARGUMENTS
