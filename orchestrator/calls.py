@@ -55,7 +55,7 @@ class Overdue:
 
 @dataclass(frozen=True, kw_only=True)
 class NeverArrived:
-    """Its retries are used up, and asked, the service knows nothing of the key."""
+    """Its retries are used up, and asked, the service knows nothing of the key: what it may be doing is undone."""
 
 
 @dataclass(frozen=True, kw_only=True)
