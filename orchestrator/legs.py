@@ -92,6 +92,7 @@ class _Flight:
     failed: list[str] = field(default_factory=list)
     payloads: dict[str, Any] = field(default_factory=dict)
     admission: Admission = gates.OPEN  # of the transaction that is under way
+    suspects: set[str] = field(default_factory=set)  # that were taken in it: the keys of their calls
 
     def __post_init__(self) -> None:
         self.alone = len(self.waiting) == 1
@@ -181,10 +182,19 @@ class _Flight:
         gates.look(self.system)
         wanted = {trace: self._after(attempt.step) for trace, (attempt, _) in results.items()}
         wanted |= dict.fromkeys(starts, self.steps[0])
-        became, held = self._commit(wanted, verb)
+        try:
+            became, held = self._commit(wanted, verb)
+            self.suspects -= {one.attempt.key for one in held}
+        finally:
+            self._give_back()
         self.survivors += [trace for trace, one in became.items() if one.survives]
         self.failed += [trace for trace, one in became.items() if one.failed]
         return held
+
+    def _give_back(self) -> None:
+        """Suspects whose claim came to no call."""
+        while self.suspects:
+            self.system.hands.give_back(self.suspects.pop())
 
     def _commit(self, wanted: Wanted, verb: Callable[[Instance], _Became]) -> tuple[dict[str, _Became], list[Held]]:
         """An effect that was had is not forgotten because Postgres restarts: tried for as long as a lease is good."""
@@ -253,18 +263,24 @@ class _Flight:
             return None
         lane = self.plan.lane(row.service)
         limit = calls.limit_of(lane)
-        if row.losses and not self.system.hands.may_take(attempts.key_of(instance, row), limit=limit):
-            attempts.put_off(instance, row)
-            return None
         is_over = row.budget_until is not None and row.budget_until <= instance.now  # nothing will be sent
         if not is_over and (refusal := self.admission.refusal(lane.name)):
             attempts.defer(instance, row, gate=lane.name, reason=refusal)
+            return None
+        if row.losses and not self._may_take(attempts.key_of(instance, row), limit):
+            attempts.put_off(instance, row)
             return None
         return attempts.claim(
             instance, step, self.phase, worker=self.system.worker, alone=self.alone,
             lease=self.system.settings.lease, limit=limit,
             gate=None if is_over else self.admission.begin(lane.name, limit),
         )  # fmt: skip
+
+    def _may_take(self, suspect: str, limit: float) -> bool:
+        if not self.system.hands.may_take(suspect, limit=limit):
+            return False
+        self.suspects.add(suspect)
+        return True
 
     def _conclude(self, instance: Instance, attempt: Attempt, result: calls.Result) -> _Became:
         was_falling = instance.is_falling

@@ -398,6 +398,34 @@ def test_what_waits_for_its_turn_is_told_that_the_lane_is_held(tower: Airport) -
 FUSED = "id: fused\nsteps:\n  - {id: first, service: free.first}\n  - {id: second, service: frail.second}\n"
 
 
+def test_a_suspect_that_its_lane_refuses_is_not_in_the_hands_of_the_process(tower: Airport) -> None:
+    refused, other = start_some(tower, one_step("narrow"), 1) + start_some(tower, one_step("free"), 1)
+    for instance in (refused, other):
+        assert tower.claim(instance, "only", worker="killed")
+    tower.clock.advance(LEASE + 1)
+    sweep.sweep(tower.system)
+    hold(tower, "narrow")
+    for instance in (refused, other):
+        tower.run(instance, "only")
+    assert tower.status(other)["status"] == "COMPLETED"
+    assert waits(tower) == {"held": 1}
+
+
+def test_a_suspect_whose_claim_cannot_be_committed_is_not_in_the_hands_of_the_process(tower: Airport) -> None:
+    broken, other = start_some(tower, one_step("free"), 2)
+    for instance in (broken, other):
+        assert tower.claim(instance, "only", worker="killed")
+    tower.clock.advance(LEASE + 1)
+    sweep.sweep(tower.system)
+    with tower.system.database.transaction() as connection:
+        connection.execute(text("ALTER TABLE step ADD CONSTRAINT nobody CHECK (state <> 'RUNNING') NOT VALID"))
+    tower.run(broken, "only")
+    with tower.system.database.transaction() as connection:
+        connection.execute(text("ALTER TABLE step DROP CONSTRAINT nobody"))
+    tower.run(other, "only")
+    assert [tower.status(one)["status"] for one in (broken, other)] == ["RUNNING", "COMPLETED"]
+
+
 def test_the_next_step_of_a_leg_that_is_refused_is_left_to_the_dispatcher(tower: Airport) -> None:
     hold(tower, "frail")
     [instance] = start_some(tower, FUSED, 1)
