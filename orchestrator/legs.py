@@ -263,8 +263,8 @@ class _Flight:
             return None
         lane = self.plan.lane(row.service)
         limit = calls.limit_of(lane)
-        is_over = row.budget_until is not None and row.budget_until <= instance.now  # nothing will be sent
-        if not is_over and (refusal := self.admission.refusal(lane.name)):
+        sends_nothing = attempts.is_overdue(instance, row) and not attempts.must_ask(instance, row)
+        if not sends_nothing and (refusal := self.admission.refusal(lane.name)):
             attempts.defer(instance, row, gate=lane.name, reason=refusal)
             return None
         if row.losses and not self._may_take(attempts.key_of(instance, row), limit):
@@ -273,7 +273,7 @@ class _Flight:
         return attempts.claim(
             instance, step, self.phase, worker=self.system.worker, alone=self.alone,
             lease=self.system.settings.lease, limit=limit,
-            gate=None if is_over else self.admission.begin(lane.name, limit),
+            gate=None if sends_nothing else self.admission.begin(lane.name, limit),
         )  # fmt: skip
 
     def _may_take(self, suspect: str, limit: float) -> bool:
