@@ -101,6 +101,17 @@ def put_off(instance: Instance, row: Row) -> None:
     instance.amend(row, due_at=due, ready_at=due, published_at=None)
 
 
+def await_lost(instance: Instance, row: Row) -> bool:
+    """Whether it is put off until what was sent before a restore is over; a lane that has to be asked may not know before."""
+    if doubts.remedy(instance, row) != "repeat":
+        return False
+    row = doubts.begun(instance, row)
+    due = repeatable_at(instance, row)
+    if due > instance.now:
+        instance.amend(row, due_at=due, ready_at=due, published_at=None)
+    return due > instance.now
+
+
 def may_claim(instance: Instance, row: Row) -> bool:
     wanted_now = row.phase == ("undo" if instance.is_falling else "do") or compensation.is_awaited(instance, row)
     is_due = row.state in states.CLAIMABLE and (row.due_at is None or row.due_at <= instance.now)

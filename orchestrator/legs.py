@@ -23,7 +23,7 @@ from orchestrator.attempts import Attempt
 from orchestrator.calls import Held
 from orchestrator.definition import ServiceStep
 from orchestrator.instance import Instance
-from orchestrator.lane import Reply
+from orchestrator.lane import Reply, limit_of
 from orchestrator.plan import Leg, Plan
 from orchestrator.states import CLAIMABLE, READY, Phase
 from orchestrator.store import due, lanes, transitions
@@ -139,7 +139,7 @@ class _Flight:
         return self.system.stopping.is_set() or time.monotonic() - self.began > LEG_SECONDS
 
     def _perform(self, held: Held) -> Finished:
-        limit = calls.limit_of(self.plan.lane(held.attempt.service))
+        limit = limit_of(self.plan.lane(held.attempt.service))
         with self.system.hands.at(held.attempt.key, leg=id(self), limit=limit):
             result = self._call(held)
         gates.observe(self.system, held.attempt, result)
@@ -261,8 +261,10 @@ class _Flight:
         row = instance.row(step, self.phase)
         if row is None or not attempts.may_claim(instance, row):
             return None
+        if attempts.await_lost(instance, row):
+            return None
         lane = self.plan.lane(row.service)
-        limit = calls.limit_of(lane)
+        limit = limit_of(lane)
         sends_nothing = attempts.is_overdue(instance, row) and not attempts.must_ask(instance, row)
         if not sends_nothing and (refusal := self.admission.refusal(lane.name)):
             attempts.defer(instance, row, gate=lane.name, reason=refusal)
