@@ -87,7 +87,10 @@ def claim(instance: Instance, step: str, phase: Phase, *, worker: str, lease: fl
 
 def defer(instance: Instance, row: Row, *, gate: str, reason: Refusal) -> None:
     """Its lane does not take it now: no attempt is spent, and nothing is entered in the history. Where the lane is shut
-    the step's budget begins to run; to wait for one's turn takes nothing of it."""
+    the step's budget begins to run; to wait for one's turn takes nothing of it. That it has to be asked for is noted, for
+    then it is not let go when its time is up."""
+    if must_ask(instance, row) and not row.uncertain:
+        row = doubts.begun(instance, row)
     budget = row.budget_until or (_budget(instance, row) if reason in admission.SHUT else None)
     instance.amend(row, gate=gate, deferred=reason, published_at=None, budget_until=budget)
 
@@ -98,10 +101,32 @@ def put_off(instance: Instance, row: Row) -> None:
     instance.amend(row, due_at=due, ready_at=due, published_at=None)
 
 
+def await_lost(instance: Instance, row: Row) -> bool:
+    """Whether it is put off until what was sent before a restore is over; a lane that has to be asked may not know before."""
+    if doubts.remedy(instance, row) != "repeat":
+        return False
+    row = doubts.begun(instance, row)
+    due = repeatable_at(instance, row)
+    if due > instance.now:
+        instance.amend(row, due_at=due, ready_at=due, published_at=None)
+    return due > instance.now
+
+
 def may_claim(instance: Instance, row: Row) -> bool:
     wanted_now = row.phase == ("undo" if instance.is_falling else "do") or compensation.is_awaited(instance, row)
     is_due = row.state in states.CLAIMABLE and (row.due_at is None or row.due_at <= instance.now)
     return wanted_now and is_due and instance.header.suspended_at is None and not instance.is_over
+
+
+def is_overdue(instance: Instance, row: Row) -> bool:
+    """Nothing may be sent for it any more."""
+    return row.budget_until is not None and row.budget_until <= instance.now
+
+
+def must_ask(instance: Instance, row: Row) -> bool:
+    """Whether its service is asked what became of its key before anything else, though its time is up."""
+    is_asked = instance.plan.lane(row.service).idempotency == "query"
+    return is_asked and (row.uncertain or doubts.remedy(instance, row) == "repeat")
 
 
 def _budget(instance: Instance, row: Row) -> datetime | None:

@@ -18,7 +18,7 @@ from orchestrator.control import Control
 from orchestrator.definition import ServiceStep, Template
 from orchestrator.errors import ExpressionError
 from orchestrator.iterations import id_of
-from orchestrator.lane import Call, Lane, Reply
+from orchestrator.lane import Call, Lane, Reply, limit_of
 from orchestrator.plan import Names, Plan
 from orchestrator.store import due, instances
 from orchestrator.system import System
@@ -26,7 +26,6 @@ from orchestrator.tokens import Wait
 
 log = logging.getLogger(__name__)
 
-MARGIN = 5.0  # seconds beyond a lane's timeout in which an attempt has to be recorded
 NEARLY = 0.95  # of its time: then that was used up
 TRUST_LEASE = 1.0  # seconds after the claim within which the lease need not be looked up again
 
@@ -55,7 +54,7 @@ class Overdue:
 
 @dataclass(frozen=True, kw_only=True)
 class NeverArrived:
-    """Its retries are used up, and asked, the service knows nothing of the key."""
+    """Its retries are used up, and asked, the service knows nothing of the key: what it may be doing is undone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +88,6 @@ class Prepared:
 
 
 Result: TypeAlias = Reply | Control | Skipped | Waits | Inexpressible | Overdue | NeverArrived | Lost | Forgotten
-
-
-def limit_of(lane: Lane) -> float:
-    """Seconds after its claim at which an attempt is surely over; a `query` lane may be asked first."""
-    return lane.timeout * (2 if lane.idempotency == "query" else 1) + MARGIN
 
 
 def lane_of(system: System, service: str | None) -> Lane | None:

@@ -48,10 +48,10 @@ def end(instance: Instance, row: Row) -> None:
 def let_go(instance: Instance, row: Row) -> None:
     """End a step, attempted or not."""
     remedy = doubts.remedy(instance, row) if row.state in states.CLAIMABLE else "none"
-    if remedy == "person":
-        instance.move(row, "doubt", reason="uncertain", error=doubts.ERROR, uncertain=True)
-        return
     row = row if remedy == "none" else doubts.begun(instance, row)
+    if remedy == "person":
+        instance.move(row, "doubt", reason="uncertain", error=doubts.ERROR)
+        return
     if row.may_have_been_done:
         instance.move(row, "fail", reason=ENDED)
     else:

@@ -52,8 +52,8 @@ def _conclude(system: System, instance: Instance, row: Row, result: calls.Result
         case calls.Forgotten(error=error):
             attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error)
         case calls.NeverArrived():
-            error = "all retries are used up, and the service knows nothing of the key"
-            attempts.fail(instance, row, reason="exhausted", error=error)
+            error = "all retries are used up, and the service knows nothing of the key"  # yet: it may be at work
+            attempts.fail(instance, row, reason=attempts.UNCERTAIN, error=error, uncertain=True)
         case calls.Overdue():
             escalation.time_out(instance, row)
         case Reply():

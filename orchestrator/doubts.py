@@ -10,8 +10,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from orchestrator.clock import later
 from orchestrator.definition import ServiceStep, WorkflowStep
 from orchestrator.instance import Instance
+from orchestrator.lane import limit_of
 from orchestrator.rows import Row
 
 Remedy: TypeAlias = Literal["none", "repeat", "person"]
@@ -20,8 +22,8 @@ ERROR = "the database was restored to an earlier point: it may have been done af
 
 
 def mark(instance: Instance, since: datetime) -> None:
-    """Nothing is known of it since then; of several restores the earliest counts."""
-    instance.mark(doubted_since=min(since, instance.header.doubted_since or since))
+    """Nothing is known of it since then; of several restores the earliest counts. Every worker has been stopped by now."""
+    instance.mark(doubted_since=min(since, instance.header.doubted_since or since), restored_at=instance.now)
 
 
 def remedy(instance: Instance, row: Row) -> Remedy:
@@ -48,9 +50,14 @@ def _is_judged(row: Row) -> bool:
 
 
 def begun(instance: Instance, row: Row) -> Row:
-    """As if an attempt of it had been lost: one at least, and its key is as old as it can be."""
-    since = instance.header.doubted_since
-    return instance.amend(row, uncertain=True, attempt=max(row.attempt, 1), started_at=row.started_at or since)
+    """As if an attempt of it had been lost: one at least, and its key is as old as it can be. What was sent just before the
+    restore may be in flight for as long as its lane allows."""
+    since, restored = instance.header.doubted_since, instance.header.restored_at
+    over = later(restored, limit_of(instance.plan.lane(row.service))) if restored and row.service else None
+    return instance.amend(
+        row, uncertain=True, attempt=max(row.attempt, 1), started_at=row.started_at or since,
+        lost_until=max(filter(None, (over, row.lost_until)), default=None),
+    )  # fmt: skip
 
 
 def cleared(instance: Instance, row: Row) -> Row:

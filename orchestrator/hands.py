@@ -43,8 +43,7 @@ class Hands:
         finally:
             with self._lock:
                 self._calls.discard(call)
-                if self._suspect is not None and self._suspect[0] == key:
-                    self._suspect = None
+            self.give_back(key)
 
     def calls(self) -> list[Call]:
         with self._lock:
@@ -63,3 +62,10 @@ class Hands:
                 return False
             self._suspect = (suspect, now + limit)
             return True
+
+    def give_back(self, suspect: str) -> None:
+        """It is not called any more, or its claim came to no call: another one may be taken."""
+        with self._lock:
+            is_called = any(call.key == suspect for call in self._calls)
+            if self._suspect is not None and self._suspect[0] == suspect and not is_called:
+                self._suspect = None

@@ -14,6 +14,7 @@ Outcome: TypeAlias = Literal["not_sent", "refused", "rejected", "done", "uncerta
 
 DEFAULT_QUEUE = "legs"
 SWEEP_QUEUE = "sweep"
+MARGIN = 5.0  # seconds beyond a lane's timeout in which an attempt has to be recorded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,3 +99,8 @@ class Reply:
 def result_of(output: Any) -> Any:
     """A step's `result` is the `result` member of the reply where it has one, else all of it."""
     return output["result"] if isinstance(output, dict) and "result" in output else output
+
+
+def limit_of(lane: Lane) -> float:
+    """Seconds after its claim at which an attempt is surely over; a `query` lane may be asked first."""
+    return lane.timeout * (2 if lane.idempotency == "query" else 1) + MARGIN

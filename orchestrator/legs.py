@@ -23,7 +23,7 @@ from orchestrator.attempts import Attempt
 from orchestrator.calls import Held
 from orchestrator.definition import ServiceStep
 from orchestrator.instance import Instance
-from orchestrator.lane import Reply
+from orchestrator.lane import Reply, limit_of
 from orchestrator.plan import Leg, Plan
 from orchestrator.states import CLAIMABLE, READY, Phase
 from orchestrator.store import due, lanes, transitions
@@ -92,6 +92,7 @@ class _Flight:
     failed: list[str] = field(default_factory=list)
     payloads: dict[str, Any] = field(default_factory=dict)
     admission: Admission = gates.OPEN  # of the transaction that is under way
+    suspects: set[str] = field(default_factory=set)  # that were taken in it: the keys of their calls
 
     def __post_init__(self) -> None:
         self.alone = len(self.waiting) == 1
@@ -138,7 +139,7 @@ class _Flight:
         return self.system.stopping.is_set() or time.monotonic() - self.began > LEG_SECONDS
 
     def _perform(self, held: Held) -> Finished:
-        limit = calls.limit_of(self.plan.lane(held.attempt.service))
+        limit = limit_of(self.plan.lane(held.attempt.service))
         with self.system.hands.at(held.attempt.key, leg=id(self), limit=limit):
             result = self._call(held)
         gates.observe(self.system, held.attempt, result)
@@ -181,10 +182,19 @@ class _Flight:
         gates.look(self.system)
         wanted = {trace: self._after(attempt.step) for trace, (attempt, _) in results.items()}
         wanted |= dict.fromkeys(starts, self.steps[0])
-        became, held = self._commit(wanted, verb)
+        try:
+            became, held = self._commit(wanted, verb)
+            self.suspects -= {one.attempt.key for one in held}
+        finally:
+            self._give_back()
         self.survivors += [trace for trace, one in became.items() if one.survives]
         self.failed += [trace for trace, one in became.items() if one.failed]
         return held
+
+    def _give_back(self) -> None:
+        """Suspects whose claim came to no call."""
+        while self.suspects:
+            self.system.hands.give_back(self.suspects.pop())
 
     def _commit(self, wanted: Wanted, verb: Callable[[Instance], _Became]) -> tuple[dict[str, _Became], list[Held]]:
         """An effect that was had is not forgotten because Postgres restarts: tried for as long as a lease is good."""
@@ -251,20 +261,28 @@ class _Flight:
         row = instance.row(step, self.phase)
         if row is None or not attempts.may_claim(instance, row):
             return None
-        lane = self.plan.lane(row.service)
-        limit = calls.limit_of(lane)
-        if row.losses and not self.system.hands.may_take(attempts.key_of(instance, row), limit=limit):
-            attempts.put_off(instance, row)
+        if attempts.await_lost(instance, row):
             return None
-        is_over = row.budget_until is not None and row.budget_until <= instance.now  # nothing will be sent
-        if not is_over and (refusal := self.admission.refusal(lane.name)):
+        lane = self.plan.lane(row.service)
+        limit = limit_of(lane)
+        sends_nothing = attempts.is_overdue(instance, row) and not attempts.must_ask(instance, row)
+        if not sends_nothing and (refusal := self.admission.refusal(lane.name)):
             attempts.defer(instance, row, gate=lane.name, reason=refusal)
+            return None
+        if row.losses and not self._may_take(attempts.key_of(instance, row), limit):
+            attempts.put_off(instance, row)
             return None
         return attempts.claim(
             instance, step, self.phase, worker=self.system.worker, alone=self.alone,
             lease=self.system.settings.lease, limit=limit,
-            gate=None if is_over else self.admission.begin(lane.name, limit),
+            gate=None if sends_nothing else self.admission.begin(lane.name, limit),
         )  # fmt: skip
+
+    def _may_take(self, suspect: str, limit: float) -> bool:
+        if not self.system.hands.may_take(suspect, limit=limit):
+            return False
+        self.suspects.add(suspect)
+        return True
 
     def _conclude(self, instance: Instance, attempt: Attempt, result: calls.Result) -> _Became:
         was_falling = instance.is_falling

@@ -69,9 +69,8 @@ class Trial:
 def judge(reply: Reply, trial: Trial, now: datetime, chance: float) -> Verdict:
     """`chance` in [0, 1) is the jitter. Never repeats an uncertain effect on a lane of kind `none`.
 
-    A rejection after an attempt of unknown outcome may be a gateway's, or mean "this key is in progress": on a `key`
-    lane the doubt about the first attempt stays, and it is undone as if done; on a `none` lane only a person can tell.
-    A `query` lane was asked before.
+    A rejection after an attempt of unknown outcome may be a gateway's, or mean "this key is in progress": the doubt about
+    the first attempt stays, and it is undone as if done; on a `none` lane only a person can tell.
     """
     error = reply.error or reply.outcome
     if reply.outcome == "done":
@@ -109,7 +108,7 @@ def _ask_at(trial: Trial, now: datetime, chance: float) -> datetime:
 def _rejected(trial: Trial, error: str) -> Verdict:
     if trial.uncertain and trial.lane.idempotency == "none":
         return Doubtful(error=error)
-    return Failed(reason="rejected", error=error, uncertain=trial.uncertain and trial.lane.idempotency == "key")
+    return Failed(reason="rejected", error=error, uncertain=trial.uncertain)
 
 
 def _again(trial: Trial, due: datetime, error: str, uncertain: bool) -> Verdict:

@@ -38,6 +38,7 @@ class Header:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     doubted_since: datetime | None = None  # it was restored from a backup that knows nothing of it since then
+    restored_at: datetime | None = None  # when: what had been sent before may be in flight for a while
 
 
 @dataclass(frozen=True, kw_only=True)

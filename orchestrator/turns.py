@@ -59,7 +59,8 @@ def let_in(system: System) -> tuple[list[Ready], int]:
     finds like any other."""
     with system.database.transaction() as connection:
         waited_for = deferred.gates(connection)
-        let_go = deferred.let_go_overdue(connection, BATCH) if waited_for else 0
+        asked = [name for name in waited_for if name in system.lanes and system.lanes[name].idempotency == "query"]
+        let_go = deferred.let_go_overdue(connection, asked, BATCH) if waited_for else 0
     system.watch.next_turn = None
     turns = [_surely(system, name) for name in waited_for]
     return [row for rows, _ in turns for row in rows], let_go + sum(count for _, count in turns)

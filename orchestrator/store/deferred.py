@@ -7,7 +7,7 @@ They are READY or RETRYING as before, and no message carries them. Nothing here 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +20,8 @@ from orchestrator.store.due import Key, Ready, ready_of
 SHUT = "('held', 'breaker')"
 LIMITS = "('concurrency', 'rate')"
 
-# One whose time is up is not put aside: it is claimed as it always was, found to be overdue, and nothing is sent.
+# One whose time is up is not put aside: it is claimed as it always was, found to be overdue, and nothing is sent. (Or it has
+# to be asked for, which its lane may refuse: then the claim puts it aside.)
 PUT_ASIDE = text("""
 WITH free AS MATERIALIZED (
   SELECT s.instance_id, s.step, s.phase, t.gate, t.reason, t.budget FROM step s
@@ -88,7 +89,8 @@ UPDATE step SET deferred = NULL, gate = NULL WHERE (instance_id, step, phase) IN
 
 LET_GO = _let_go("gate = :gate")
 LET_GO_LIMITED = _let_go(f"gate = :gate AND deferred IN {LIMITS}")  # (step_deferred_why)
-LET_GO_OVERDUE = _let_go("budget_until <= (SELECT clock_now())")  # (step_deferred_due)
+# Who still has to be asked for waits for the lane all the same: let go, he would only be put aside again. (step_deferred_due)
+LET_GO_OVERDUE = _let_go("budget_until <= (SELECT clock_now()) AND NOT (uncertain AND gate = ANY(:asked))")
 CALL_LIMITED = text(f"""
 UPDATE step SET deferred = :reason WHERE (instance_id, step, phase) IN (
   SELECT instance_id, step, phase FROM step WHERE deferred IN {SHUT} AND gate = :gate
@@ -139,9 +141,9 @@ def let_go_limited(connection: Connection, gate: str, limit: int) -> int:
     return connection.execute(LET_GO_LIMITED, {"gate": gate, "limit": limit}).rowcount
 
 
-def let_go_overdue(connection: Connection, limit: int) -> int:
-    """Of all lanes."""
-    return connection.execute(LET_GO_OVERDUE, {"limit": limit}).rowcount
+def let_go_overdue(connection: Connection, asked: Collection[str], limit: int) -> int:
+    """Of all lanes; `asked`: those that can be asked for a key."""
+    return connection.execute(LET_GO_OVERDUE, {"asked": list(asked), "limit": limit}).rowcount
 
 
 def call_limited(connection: Connection, gate: str, reason: Refusal, limit: int) -> int:

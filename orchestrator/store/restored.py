@@ -10,10 +10,13 @@ from sqlalchemy import text
 from orchestrator.store.database import Database
 
 KNOWN = text("SELECT coalesce((SELECT max(time) FROM history), clock_now())")
-# And their children that have: when a parent falls, what they did is undone, and that may have been done as well.
-OPEN = text("""
+# Those that have not ended, and those that an operator may have ordered again since then: he may order that once more, and
+# the generations would be the same. And their children that have ended: when a parent falls, what they did is undone, and
+# that may have been done as well.
+MAY_GO_ON = "({0}.ended_at IS NULL OR {0}.status IN ('FAILED', 'COMPENSATED'))"
+OPEN = text(f"""
 SELECT id FROM instance i WHERE id > CAST(:after AS uuid)
-  AND (ended_at IS NULL OR EXISTS (SELECT FROM instance r WHERE r.id = i.root_id AND r.ended_at IS NULL))
+  AND ({MAY_GO_ON.format("i")} OR EXISTS (SELECT FROM instance r WHERE r.id = i.root_id AND {MAY_GO_ON.format("r")}))
 ORDER BY id LIMIT :limit
 """)
 FIRST = "0" * 32
@@ -27,7 +30,7 @@ def known_until(database: Database) -> datetime:
 
 
 def open_instances(database: Database, batch: int) -> Iterator[list[str]]:
-    """The ids of those that have not ended and of their families, in batches."""
+    """The ids of those that go on or may be ordered to, and of their families, in batches."""
     after = FIRST
     while True:
         with database.transaction() as connection:

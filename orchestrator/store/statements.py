@@ -83,7 +83,7 @@ STEP_TOLD = (
     "clears",
 )
 HEADER_SET = ("status", "reason", "outcome", "cause", "history_seq", "life", "deadline_at", "suspended_at",
-              "cancel_requested_at", "ended_at", "parent_told", "doubted_since")  # fmt: skip
+              "cancel_requested_at", "ended_at", "parent_told", "doubted_since", "restored_at")  # fmt: skip
 ENTRY_COLUMNS = ("instance_id", "tenant", "time", *(field.name for field in fields(Entry)))
 STEP_INSERT = ("instance_id", "tenant", "version_id", *ROW_COLUMNS, *sorted(WRITE_ONLY))
 

@@ -78,7 +78,7 @@ class Field:
 def field(broker_url: str, tmp_path: Path) -> Iterator[Field]:
     with vault() as found, services.serving() as service:
         lanes = tmp_path / "services.yaml"
-        lanes.write_text(services.LANES.format(url=service.url))
+        lanes.write_text(services.LANES.format(url=service.url).replace("30s", "1s"))
         upgrade(found.url)
         settings = Settings(
             database_url=found.url, broker_url=broker_url, services_file=str(lanes), auth="local", lease=3.0,

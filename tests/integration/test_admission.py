@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from orchestrator import dispatch as dispatching
-from orchestrator import engine, gates, lane_orders, sweep, turns
+from orchestrator import engine, gates, lane_orders, restoring, sweep, turns
 from orchestrator.dispatch import dispatch, let_in
 from orchestrator.errors import BadRequest, NotFound
 from orchestrator.lane import DEFAULT_QUEUE
@@ -31,6 +31,7 @@ services:
   free: {{transport: http, url: "{url}/keyed", idempotency: key, timeout: 30s, breaker: none}}
   narrow: {{transport: http, url: "{url}/keyed", idempotency: key, timeout: 30s, breaker: none, concurrency: 3}}
   paced: {{transport: http, url: "{url}/keyed", idempotency: key, timeout: 30s, breaker: none, rate: 20/m}}
+  asked: {{transport: http, url: "{url}/asked", idempotency: query, timeout: 30s, breaker: none}}
   frail: {{transport: http, url: "{url}/keyed", idempotency: key, timeout: 30s, breaker: {{failures: 3, pause: 30s}}}}
 """
 PAUSE = 30.0  # seconds, of `frail`
@@ -396,6 +397,62 @@ def test_what_waits_for_its_turn_is_told_that_the_lane_is_held(tower: Airport) -
 
 
 FUSED = "id: fused\nsteps:\n  - {id: first, service: free.first}\n  - {id: second, service: frail.second}\n"
+
+
+@pytest.mark.parametrize("when", ["in doubt before", "doubted after a restore"])
+def test_a_step_that_has_to_be_asked_for_waits_at_a_lane_that_is_held_though_its_time_is_up(
+    tower: Airport, when: str
+) -> None:
+    (instance,) = start_some(tower, one_step("asked", ", timeout: 90s"), 1)
+    if when == "in doubt before":
+        tower.service.tell("only", services.LOST_AFTER)
+        tower.run(instance, "only")
+    else:
+        restoring.doubt_open_instances(tower.system)
+    hold(tower, "asked")
+    asked = len(tower.service.seen)
+    tower.clock.advance(5)
+    assert sent(tower) == [], "it is put aside, and where its time did not run, it runs now"
+    tower.clock.advance(120)
+    for _ in range(2):
+        for member in sent(tower):
+            tower.run(member, "only")
+    assert waits(tower) == {"held": 1}
+    assert sent(tower) == [], "nor is it let go again and again"
+    assert len(tower.service.seen) == asked, "a lane that is held is not asked either"
+    lane_orders.release(tower.system, "asked", by="ann")
+    for member in sent(tower):
+        tower.run(member, "only")
+    assert len(tower.service.seen) == asked + 1
+    assert tower.status(instance)["status"] == ("COMPLETED" if when == "in doubt before" else "FAILED")
+
+
+def test_a_suspect_that_its_lane_refuses_is_not_in_the_hands_of_the_process(tower: Airport) -> None:
+    refused, other = start_some(tower, one_step("narrow"), 1) + start_some(tower, one_step("free"), 1)
+    for instance in (refused, other):
+        assert tower.claim(instance, "only", worker="killed")
+    tower.clock.advance(LEASE + 1)
+    sweep.sweep(tower.system)
+    hold(tower, "narrow")
+    for instance in (refused, other):
+        tower.run(instance, "only")
+    assert tower.status(other)["status"] == "COMPLETED"
+    assert waits(tower) == {"held": 1}
+
+
+def test_a_suspect_whose_claim_cannot_be_committed_is_not_in_the_hands_of_the_process(tower: Airport) -> None:
+    broken, other = start_some(tower, one_step("free"), 2)
+    for instance in (broken, other):
+        assert tower.claim(instance, "only", worker="killed")
+    tower.clock.advance(LEASE + 1)
+    sweep.sweep(tower.system)
+    with tower.system.database.transaction() as connection:
+        connection.execute(text("ALTER TABLE step ADD CONSTRAINT nobody CHECK (state <> 'RUNNING') NOT VALID"))
+    tower.run(broken, "only")
+    with tower.system.database.transaction() as connection:
+        connection.execute(text("ALTER TABLE step DROP CONSTRAINT nobody"))
+    tower.run(other, "only")
+    assert [tower.status(one)["status"] for one in (broken, other)] == ["RUNNING", "COMPLETED"]
 
 
 def test_the_next_step_of_a_leg_that_is_refused_is_left_to_the_dispatcher(tower: Airport) -> None:

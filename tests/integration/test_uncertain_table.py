@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from tests import servers, services
-from tests.services import Airport, Answer, is_gapless
+from tests.services import REJECTED, Airport, Answer, is_gapless
 from tests.uncertain import DID, REGISTERED, Late, onward
 
 pytestmark = [pytest.mark.integration, pytest.mark.rabbitmq]
@@ -50,8 +50,8 @@ def failed(why: str, *, calls: int, effects: str = "do", asks: int = 0) -> Cell:
     return Cell(instance="FAILED", step="FAILED", why=why, effects=effects, calls=calls, asks=asks)
 
 
-def unknown(*, calls: int, asks: int = 0) -> Cell:
-    return Cell(instance="STUCK", step="UNKNOWN", why="uncertain", effects="do", calls=calls, asks=asks)
+def unknown(*, calls: int, effects: str = "do", asks: int = 0) -> Cell:
+    return Cell(instance="STUCK", step="UNKNOWN", why="uncertain", effects=effects, calls=calls, asks=asks)
 
 
 # One row a form, one line a lane: with a compensation, and without where that differs.
@@ -76,6 +76,21 @@ TABLE: dict[str, dict[str, tuple[Cell, ...]]] = {
         "asked": (done(calls=2, asks=2),),  # the second call was made, for the first never arrived; then it is asked
         "safe": (failed("exhausted", calls=2, effects="do do"),),  # there is nothing to undo
         "blind": (unknown(calls=1),),
+    },
+    # A gateway gives up, and the service may be at work still: that it does not know the key yet settles nothing.
+    "5xx without an effect so far": {
+        "keyed": (undone("uncertain", calls=1, effects="undo"), failed("uncertain", calls=1, effects="")),
+        "brief": (undone("uncertain", calls=1, effects="undo"), failed("uncertain", calls=1, effects="")),
+        "asked": (undone("uncertain", calls=1, effects="undo", asks=1), failed("uncertain", calls=1, effects="", asks=1)),
+        "safe": (failed("exhausted", calls=1, effects=""),),
+        "blind": (unknown(calls=1, effects=""),),
+    },
+    "rejection after a 5xx": {
+        "keyed": (undone("rejected", calls=2, effects="undo"), failed("rejected", calls=2, effects="")),
+        "brief": (unknown(calls=1, effects=""),),
+        "asked": (undone("rejected", calls=2, effects="undo", asks=1), failed("rejected", calls=2, effects="", asks=1)),
+        "safe": (failed("rejected", calls=2, effects=""),),
+        "blind": (unknown(calls=1, effects=""),),
     },
     "unreadable 2xx": {
         "keyed": (done(calls=2),),
@@ -110,6 +125,7 @@ TABLE: dict[str, dict[str, tuple[Cell, ...]]] = {
 
 RETRY = {  # of the step; the waits are on a clock that is moved
     "retries exhausted by timeouts": "{max: 1, backoff: 10s, jitter: false}",
+    "5xx without an effect so far": "{max: 0}",
     "late success after the failure": "{max: 5, backoff: 10s, jitter: false}",
 }
 LATE = "{max: 3, backoff: 90s, cap: 90s, jitter: false}"  # a repeat comes when `brief` has forgotten
@@ -184,6 +200,16 @@ def broken(flight: Flight) -> None:
     flight.start()
 
 
+def given_up_on(flight: Flight) -> None:
+    flight.tower.service.tell("work", Answer(status=504, effect=False))
+    flight.start()
+
+
+def rejected_then(flight: Flight) -> None:
+    flight.tower.service.tell("work", Answer(status=504, effect=False), REJECTED)
+    flight.start()
+
+
 def step_timeout(flight: Flight) -> None:
     """The step's 90 s pass while the service, which has done it, does not answer."""
     flight.tower.service.tell("work", replace(no_answer(flight.tower), then=lambda _: flight.tower.clock.advance(91)))
@@ -203,6 +229,8 @@ FORMS: dict[str, Callable[[Flight], None]] = {
     "lost lease": lost_lease,
     "timeout after the send": timeout_after_the_send,
     "retries exhausted by timeouts": retries_exhausted,
+    "5xx without an effect so far": given_up_on,
+    "rejection after a 5xx": rejected_then,
     "unreadable 2xx": unreadable,
     "5xx": broken,
     "step timeout in mid-call": step_timeout,

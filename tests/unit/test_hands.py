@@ -40,6 +40,19 @@ def test_of_suspects_one_is_taken_at_a_time() -> None:
     assert hands.may_take("c", limit=10), "whoever never ended is over by its limit"
 
 
+def test_a_suspect_that_comes_to_no_call_is_given_back_and_one_that_is_called_is_not() -> None:
+    hands = Hands(clock=Time())
+    assert hands.may_take("a", limit=10)
+    with hands.at("a", leg=1, limit=10):
+        hands.give_back("a")  # claimed a second time, by a leg that did not come to call it
+        assert not hands.may_take("b", limit=10)
+    assert hands.may_take("b", limit=10)
+    hands.give_back("c")
+    assert not hands.may_take("c", limit=10)
+    hands.give_back("b")
+    assert hands.may_take("c", limit=10)
+
+
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     signals: list[tuple[int, int]] = []

@@ -38,8 +38,11 @@ def test_a_rejection_is_certain_and_is_not_repeated(lane: str) -> None:
     assert judged(reply("rejected", error="no"), lane) == Failed(reason="rejected", error="no", uncertain=False)
 
 
-def test_a_rejection_leaves_the_doubt_about_an_earlier_attempt_with_the_same_key() -> None:
-    assert judged(reply("rejected"), uncertain=True) == Failed(reason="rejected", error="rejected", uncertain=True)
+@pytest.mark.parametrize("lane", ["key", "query"])
+def test_a_rejection_leaves_the_doubt_about_an_earlier_attempt_with_the_same_key(lane: str) -> None:
+    assert judged(reply("rejected"), lane, uncertain=True) == Failed(
+        reason="rejected", error="rejected", uncertain=True
+    )
 
 
 def test_on_a_lane_without_keys_a_rejection_after_doubt_is_for_a_person_to_judge() -> None:
