@@ -75,6 +75,7 @@ def attach(system: System, pulse: Pulse | None = None) -> Threads:
             pulse.start(sender)
 
     def heed(**_: Any) -> None:
+        system.told.set()
         system.stopping.set()  # sent from the signal's frame: nothing more may be done here
         end_at_once_when_told_again()
 
