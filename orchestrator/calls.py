@@ -222,8 +222,12 @@ def _still_holds(system: System, lane: Lane, held: Held) -> bool:
     the claim, the lease is taken anew, so that the call can be over before its limit."""
     if time.monotonic() - held.since < TRUST_LEASE:
         return True
+    limit = limit_of(lane)
     with system.database.transaction() as connection:
-        return due.renew(connection, held.attempt, lease=system.settings.lease, limit=limit_of(lane))
+        if not due.renew(connection, held.attempt, lease=system.settings.lease, limit=limit):
+            return False
+    system.hands.renew(limit)  # or it would count as hung by the limit that it had before
+    return True
 
 
 def _call(system: System, step: ServiceStep, attempt: Attempt, context: dict[str, Any], timeout: float) -> Call:

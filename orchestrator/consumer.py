@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -35,7 +36,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
         Celery's own keeps the connection until the last call has ended, and what was not begun with it.
         """
         self.when_stopping()
-        for request in (*state.reserved_requests, *state.active_requests):
+        for request in _under_way():
             request.acknowledged = True
         super().stop()
         self.shutdown()
@@ -54,6 +55,13 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
         """It has taken as many messages as it may: the others wait for room, and not because it is deaf."""
         limit = self.qos.value if self.qos else 0
         return bool(limit) and len(state.reserved_requests) >= limit
+
+
+def _under_way() -> list[Any]:
+    """All requests. The pool's threads take them off their sets meanwhile, and such a set cannot be read then."""
+    while True:
+        with suppress(RuntimeError):
+            return [*state.reserved_requests, *state.active_requests]
 
 
 def _nothing() -> None:

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import faulthandler
 import logging
-import os
-import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 from celery import signals
 
 from orchestrator.hands import Call
+from orchestrator.stopping import resign
 from orchestrator.system import System
 
 LOST_HANDS = 70  # the exit code: EX_SOFTWARE
@@ -41,12 +39,11 @@ def attach(system: System) -> None:
 
 
 class Watch:
-    """`hands`: the threads that call lanes. `end` leaves the process at once, with an exit code."""
+    """`hands`: the threads that call lanes."""
 
-    def __init__(self, system: System, *, hands: int, end: Callable[[int], object] = os._exit) -> None:
-        self._system, self._hands, self._end = system, hands, end
+    def __init__(self, system: System, *, hands: int) -> None:
+        self._system, self._hands = system, hands
         self._told: set[Call] = set()
-        self._is_ending = False
         self._thread = threading.Thread(target=self._run, name="hung", daemon=True)
 
     def start(self) -> None:
@@ -57,7 +54,10 @@ class Watch:
         pause = threading.Event()
         while True:
             faulthandler.dump_traceback_later(max(LEAST, STARVED * lease), exit=True)  # armed anew by each turn
-            self.look()
+            try:
+                self.look()
+            except Exception:  # without this thread the timer would end the process
+                log.exception("the watch could not look, and will again")
             pause.wait(lease * LOOK)
 
     def look(self) -> None:
@@ -69,15 +69,10 @@ class Watch:
                 log.error("%s has not ended by its limit and keeps its thread:\n%s", call.key, where(call.thread))
         self._told &= set(hung)
         lost = {call.leg for call in hung}
-        if not self._is_ending and 2 * len(lost) >= self._hands:
-            self._is_ending = True
+        if 2 * len(lost) >= self._hands and resign(self._system, LOST_HANDS):
             log.critical(
                 "%d of %d threads are lost to calls that do not end: this process ends", len(lost), self._hands
             )
-            if not self._system.stopping.is_set():  # a second signal would end it on the spot, and hand nothing over
-                os.kill(os.getpid(), signal.SIGTERM)  # takes no message any more; what is under way may end
-        if self._is_ending and all(call in hung for call in self._system.hands.calls()):
-            self._end(LOST_HANDS)
 
 
 def where(thread: int) -> str:

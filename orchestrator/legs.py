@@ -98,11 +98,12 @@ class _Flight:
         self.alone = len(self.waiting) == 1
 
     def fly(self) -> Landed:
-        if self.alone:
-            self._fly_alone()
-        else:
-            self._fly_together()
-        self._hand_back()
+        with self.system.hands.leg(id(self)):
+            if self.alone:
+                self._fly_alone()
+            else:
+                self._fly_together()
+            self._hand_back()
         return Landed(survivors=tuple(self.survivors), failed=tuple(self.failed))
 
     def _fly_alone(self) -> None:
@@ -119,6 +120,7 @@ class _Flight:
                 flying |= {pool.submit(self._perform, one) for one in held}
                 if not flying:
                     return
+                self.system.hands.hold(id(self), len(flying))
                 done, flying = wait(flying, return_when=FIRST_COMPLETED)
                 finished = [future.result() for future in done]
 

@@ -69,16 +69,19 @@ def attach(system: System, pulse: Pulse | None = None) -> Threads:
         deadline.start()
 
     def ready(sender: Consumer, **_: Any) -> None:
-        sender.when_stopping = (
-            system.stopping.set
-        )  # not every way to stop sends `worker_shutting_down`: SIGHUP does not
+        sender.when_stopping = stop  # not every way to stop sends `worker_shutting_down`: SIGHUP does not
         deadline.when_told = sender.wake
         if pulse is not None:
             pulse.start(sender)
 
+    def stop() -> None:
+        if not system.stopping.is_set():  # or a signal in the midst of it would wait for its lock for ever
+            system.stopping.set()
+
     def heed(**_: Any) -> None:
+        end_at_once_when_told_again()  # first: a second one that found an event half set would wait for it for ever
+        system.told.set()
         system.stopping.set()  # sent from the signal's frame: nothing more may be done here
-        end_at_once_when_told_again()
 
     def end(**_: Any) -> None:
         threads.stop()

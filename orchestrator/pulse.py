@@ -2,7 +2,8 @@
 
 Celery's consumer can be connected and deaf: after a broker came back, when its registration was lost, when its event
 loop forgot a socket. Nothing says so; messages wait, and the worker is idle. Whoever does not hear its own pulse although
-the broker took it consumes by a new connection; and ends, so that it is started again, when that does not help.
+the broker took it consumes by a new connection; and ends, so that it is started again, when that does not help. Before it
+does, its calls end: they need no broker.
 
 The pulse goes through the very consumer that takes the legs' messages, and is answered in its event loop: it needs none
 of the threads, but room among the messages that the worker may hold. Without room nobody is deaf, and none is sent.
@@ -18,10 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from celery.worker import state
 from kombu import Queue
 
 from orchestrator.consumer import Consumer
+from orchestrator.stopping import resign
 from orchestrator.system import System
 
 PULSE = "orchestrator.pulse"  # its name as a Celery task
@@ -135,7 +136,6 @@ class Pulse:
                 self._consumer.begin_anew()
             case "give up":
                 log.error("this worker still hears nothing from the broker: it ends, to be started again")
-                state.should_stop = DEAF  # Celery's main loop looks at it; if that is stuck, there is the deadline
-                self._system.stopping.set()
+                resign(self._system, DEAF)
             case "wait":
                 pass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
@@ -21,6 +22,7 @@ from orchestrator.system import System
 BATCH = 100
 REPUBLISH_BATCH = 1000
 ROUNDS = 20  # of what is due, between two looks at everything else
+HAND_AGAIN = 0.05  # seconds between two tries to hand over what is locked
 PUT_OFF = 60.0  # seconds before an instance that cannot be swept is looked at again
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ def _read(system: System, read: Callable[[Connection, int], list[str]]) -> list[
         return read(connection, BATCH)
 
 
-def _move(system: System, ids: Sequence[str], verb: Verb) -> int:
+def _move(system: System, ids: Sequence[str], verb: Verb, *, puts_off: bool = True) -> int:
     """Move a batch; one that fails is halved until the bad one stands alone, and that one is put off."""
     if not ids:
         return 0
@@ -69,7 +71,10 @@ def _move(system: System, ids: Sequence[str], verb: Verb) -> int:
     except Exception:
         if len(ids) > 1:
             half = len(ids) // 2
-            return _move(system, ids[:half], verb) + _move(system, ids[half:], verb)
+            return sum(_move(system, part, verb, puts_off=puts_off) for part in (ids[:half], ids[half:]))
+        if not puts_off:
+            log.exception("instance %s cannot be handed over", ids[0])
+            return 0
         log.exception("instance %s cannot be swept; it is put off for %.0f s", ids[0], PUT_OFF)
         _put_off(system, ids[0])
         return 0
@@ -90,18 +95,34 @@ def _lose(system: System) -> Verb:
     return verb
 
 
-def hand_over(system: System) -> int:
-    """Lose at once what this process holds and cannot end any more. Returns how many instances that concerned."""
+def hand_over(system: System, *, within: float) -> int:
+    """Lose at once what this process holds and cannot end any more. Returns how many instances that concerned.
 
+    What somebody has locked, or an error has kept, is tried again for `within` seconds; after that its lease runs out.
+    """
+    until, moved = time.monotonic() + within, 0
+    while ids := _held(system):
+        moved += _move(system, ids, _hand_over(system), puts_off=False)
+        if time.monotonic() > until:
+            break
+        time.sleep(HAND_AGAIN)
+    return moved
+
+
+def _held(system: System) -> list[str]:
+    with system.database.transaction() as connection:
+        return due.held_instances(connection, system.worker)
+
+
+def _hand_over(system: System) -> Verb:
     def verb(instance: Instance) -> bool:
         held = [row for row in instance.rows() if row.is_leased and row.worker == system.worker]
-        for row in held:
-            attempts.lose(instance, row, losses=system.settings.losses, handed_over=True)
+        for row in held:  # one whose lease has run out was lost before, and not by being stopped: that counts
+            in_time = row.lease_until is None or row.lease_until >= instance.now
+            attempts.lose(instance, row, losses=system.settings.losses, handed_over=in_time)
         return bool(held)
 
-    with system.database.transaction() as connection:
-        ids = due.held_instances(connection, system.worker)
-    return _move(system, ids, verb)
+    return verb
 
 
 def _time_out(instance: Instance) -> bool:

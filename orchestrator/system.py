@@ -54,6 +54,8 @@ class System:
     watch: LaneWatch = field(default_factory=LaneWatch)
     letterbox: Letterbox = field(default_factory=Letterbox)
     stopping: threading.Event = field(default_factory=threading.Event)  # set: leave the next step to others
+    resigned: threading.Event = field(default_factory=threading.Event)  # set: it stops of its own accord, in no hurry …
+    told: threading.Event = field(default_factory=threading.Event)  # … until somebody tells it to stop
     chance: Callable[[], float] = field(default=lambda: secrets.randbelow(1 << 30) / (1 << 30))
 
     def for_tenants(self) -> System:

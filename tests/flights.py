@@ -27,7 +27,7 @@ T = TypeVar("T")
 TENANT = "local"
 SERVE = "from orchestrator.api.serve import run; from orchestrator.settings import load; run(load())"
 WAKE = "tests.wake"  # a task that does nothing
-PATIENCE = 20.0  # seconds before a condition counts as never met; nothing is timed by it
+PATIENCE = 45.0  # seconds before a condition counts as never met; nothing is timed by it
 
 
 @contextmanager

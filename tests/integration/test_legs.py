@@ -338,6 +338,25 @@ def test_a_leg_that_was_stopped_within_its_lease_takes_a_whole_one_and_sends(
         stopped(tower, patched, lambda: None, seconds=4.0)
         run_wave(tower, [instance], "a", version)
     assert at_send == [1], "the call may take its lane's whole timeout"
+
+
+def test_a_call_that_took_a_whole_lease_before_its_send_is_hung_no_sooner_than_its_limit(
+    tower: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = tower.fly(TWO)
+    tower.system.plans(version := version_of(tower, instance))
+    more: list[float] = []
+
+    def look(_: Any) -> None:
+        [call] = tower.system.hands.calls()
+        more.append(call.until - call.since - calls.limit_of(tower.system.lanes["keyed"]))
+
+    tower.service.always("a", Answer(then=look))
+    with monkeypatch.context() as patched:
+        stopped(tower, patched, lambda: None, seconds=4.0)
+        run_wave(tower, [instance], "a", version)
+    assert len(more) == 1
+    assert more[0] > 0.0
     assert tower.service.done(instance) == ["a:g1:do", "b:g1:do"]
 
 

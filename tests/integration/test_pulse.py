@@ -20,12 +20,15 @@ from tests import flights, held_lane
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 PATIENCE = 3.0  # seconds of silence
+WITHIN = 3.0  # seconds for who is told to stop
 SERVICES = """
 services:
   deaf: {transport: local, module: tests.deaf_lane}
   held: {transport: local, module: tests.held_lane, timeout: 60s}
+  once: {transport: local, module: tests.held_lane, timeout: 60s, idempotency: none}
 """
 SHORT = "id: short\nsteps: [{id: only, service: deaf.pass_by}]"
+ONCE = "id: once\nsteps: [{id: during, service: once.hold}]"
 HELD = "id: held\nsteps: [{id: during, service: held.hold}]"
 
 
@@ -34,7 +37,7 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
     services = tmp_path / "services.yaml"
     services.write_text(SERVICES)
     return replace(settings, services_file=str(services), workflows_dir=str(tmp_path), deaf_after=PATIENCE,
-                   republish_after=60.0)  # fmt: skip
+                   republish_after=60.0, stop_within=WITHIN)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +90,24 @@ def test_a_worker_that_stays_deaf_ends_so_that_it_is_started_again(
 
     assert worker_process.wait(timeout=60) == DEAF
     assert "still hears nothing from the broker" in said.read_text()
+
+
+def test_a_worker_that_stays_deaf_lets_its_calls_end_for_they_need_no_broker(
+    system: System, worker_process: subprocess.Popen[bytes], said: Path
+) -> None:
+    flights.define(system, ONCE)
+    flights.define(system, "id: deafen\nsteps: [{id: only, service: deaf.stay}]")
+    instance = flights.start(system, "once", {})
+    flights.until(lambda: held_lane.calls("hold"), "the call")
+    flights.ended(system, flights.start(system, "deafen", {}))
+    flights.until(lambda: "still hears nothing" in said.read_text(), "its end to begin")
+    over = time.monotonic() + WITHIN + 2.0
+    flights.until(lambda: time.monotonic() > over, "the end of the time of who is told to stop")
+    assert worker_process.poll() is None
+    held_lane.let_go("hold")
+
+    assert worker_process.wait(timeout=60) == DEAF
+    assert flights.status(system, instance)["status"] == "COMPLETED"
 
 
 def test_a_worker_whose_threads_are_all_busy_is_not_deaf(

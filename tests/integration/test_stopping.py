@@ -8,19 +8,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
-from orchestrator import births
+from orchestrator import attempts, births, hung
 from orchestrator.settings import Settings
 from orchestrator.stopping import CUT_OFF, Deadline
+from orchestrator.sweep import hand_over
 from orchestrator.system import System
-from tests import flights, held_lane
+from tests import flights, held_lane, poison_lane
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -31,6 +35,7 @@ SERVICES = """
 services:
   held: {transport: local, module: tests.held_lane, timeout: 110s}
   once: {transport: local, module: tests.held_lane, timeout: 110s, idempotency: none}
+  hung: {transport: local, module: tests.poison_lane, timeout: 100ms}
 """
 HELD = """
 id: held
@@ -40,6 +45,7 @@ steps:
   - {id: after, service: held.pass_by}
 """
 ONCE = "id: once\nsteps: [{id: during, service: once.hold}]"
+HUNG = "id: hung\nsteps: [{id: during, service: hung.hang}]"
 SHORT = "id: short\nsteps: [{id: only, service: held.pass_by}]"
 
 
@@ -57,8 +63,8 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def environment() -> dict[str, Any]:
-    return {"PYTHONPATH": f"{Path.cwd()}:{':'.join(sys.path)}"}
+def environment(tmp_path: Path) -> dict[str, Any]:
+    return {"PYTHONPATH": f"{Path.cwd()}:{':'.join(sys.path)}", poison_lane.CALLS: str(tmp_path / "poison")}
 
 
 @contextmanager
@@ -201,11 +207,16 @@ def test_a_second_signal_ends_it_at_once_and_the_lease_does_the_rest(
     first.send_signal(signal.SIGTERM)
     flights.until(lambda: b"Warm shutdown" in said.read_bytes(), "the first to be heeded")
     began = time.monotonic()
-    first.send_signal(signal.SIGTERM)
+    flights.until(lambda: _told_again(first), "its end")  # it says so a moment before it has heeded the first
 
-    assert first.wait(timeout=WITHIN) == 128 + signal.SIGTERM
+    assert first.returncode == 128 + signal.SIGTERM
     assert time.monotonic() - began < WITHIN / 2
     assert flights.status(system, instance)["status"] == "RUNNING"
+
+
+def _told_again(process: subprocess.Popen[bytes]) -> bool:
+    process.send_signal(signal.SIGTERM)
+    return process.poll() is not None
 
 
 def test_time_runs_also_where_the_database_hangs(system: System) -> None:
@@ -230,3 +241,96 @@ def test_time_runs_also_where_the_database_hangs(system: System) -> None:
             assert ended == [CUT_OFF], "by the last timer, for the lock is held still"
         held_lane.let_go("hold")
     assert flights.status(system, instance)["status"] != "STUCK"
+
+
+def lost_two_of_four(system: System, said: Path) -> tuple[str, list[str]]:
+    """An instance that is called on a lane that nobody can ask, and two by whose calls the worker has lost its threads."""
+    flights.define(system, ONCE)
+    flights.define(system, HUNG)
+    good = flights.start(system, "once", {})
+    flights.until(lambda: held_lane.calls("hold"), "the call that will end")
+    poison = [flights.start(system, "hung", {}) for _ in range(2)]
+    flights.until(lambda: b"2 of 4 threads are lost" in said.read_bytes(), "two threads to be lost")
+    return good, poison
+
+
+def has_counted(system: System, instance: str) -> bool:
+    with system.database.transaction() as connection:
+        found = connection.execute(
+            text("SELECT losses FROM step WHERE instance_id = CAST(:id AS uuid)"), {"id": instance}
+        )
+        return bool(found.scalar_one() >= 1)
+
+
+def test_a_worker_that_has_lost_half_of_its_threads_lets_its_other_calls_end_however_long_they_take(
+    system: System, first: subprocess.Popen[bytes], said: Path
+) -> None:
+    good, poison = lost_two_of_four(system, said)
+    over = time.monotonic() + WITHIN + BUSY
+    flights.until(lambda: time.monotonic() > over, "the end of the time of who is told to stop")
+    assert first.poll() is None
+    held_lane.let_go("hold")
+
+    assert first.wait(timeout=WITHIN + BUSY) == hung.LOST_HANDS
+    assert flights.status(system, good)["status"] == "COMPLETED"
+    assert [flights.status(system, one)["steps"][0]["status"] for one in poison] == ["RETRYING"] * 2
+    assert all(has_counted(system, one) for one in poison), "it was not stopped that these were lost by"
+
+
+def test_a_worker_that_ends_by_itself_and_is_told_to_stop_has_its_time(
+    system: System, first: subprocess.Popen[bytes], said: Path
+) -> None:
+    good, _ = lost_two_of_four(system, said)
+    timer = threading.Timer(0.5, held_lane.let_go, ["hold"])
+    timer.start()
+    code, took = told_to_stop(first)
+
+    assert code == CUT_OFF, "the hung ones"
+    assert took < WITHIN + BUSY
+    assert flights.status(system, good)["status"] == "COMPLETED"
+
+
+def test_a_result_that_is_being_recorded_is_under_way(system: System) -> None:
+    flights.define(system, HELD)
+    instance = flights.start(system, "held", {})
+    with flights.worker(system), system.hands.at("hung", leg=-1, limit=-1.0):
+        flights.until(lambda: held_lane.calls("hold"), "the call in the middle")
+        with psycopg.connect(system.database.url) as holder:
+            holder.execute("SELECT FROM instance WHERE id = %s FOR UPDATE", [instance])
+            held_lane.let_go("hold")
+            flights.until(lambda: len(system.hands.calls()) == 1, "the end of the call")
+            assert not system.hands.are_lost()
+        flights.ended(system, instance)
+        flights.until(system.hands.are_lost, "the end of the leg")
+
+
+def test_what_is_locked_is_handed_over_as_soon_as_it_is_free_and_what_fails_is_not_put_off(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flights.define(system, HELD)
+    instance, lose, tries = flights.start(system, "held", {}), attempts.lose, count()
+
+    def fails_once(*given: Any, **more: Any) -> None:
+        if next(tries) == 0:
+            raise RuntimeError("not now")
+        lose(*given, **more)
+
+    with flights.worker(system):
+        flights.until(lambda: held_lane.calls("hold"), "the call in the middle")
+        monkeypatch.setattr(attempts, "lose", fails_once)
+        with psycopg.connect(system.database.url) as holder, ThreadPoolExecutor(1) as pool:
+            holder.execute("SELECT FROM instance WHERE id = %s FOR UPDATE", [instance])
+            handed = pool.submit(hand_over, system, within=60.0)
+            assert hand_over(system, within=0.0) == 0
+            holder.rollback()
+            assert handed.result(timeout=60) == 1
+        with system.database.transaction() as connection:
+            assert (
+                connection.execute(text("SELECT count(*) FROM instance WHERE sweep_after IS NOT NULL")).scalar_one()
+                == 0
+            )
+        held_lane.let_go("hold")
+        shown = flights.ended(system, instance)
+    lost = [one for one in shown["history"] if one["verb"] == "lose"]
+    assert len(lost) == 1
+    assert "was stopped" in lost[0]["error"]

@@ -12,7 +12,7 @@ from orchestrator import engine, escalation
 from orchestrator.instance import Instance
 from orchestrator.rows import Row
 from orchestrator.store import due
-from orchestrator.sweep import sweep
+from orchestrator.sweep import hand_over, sweep
 from tests.services import REJECTED, Airport, holding, is_gapless, states_of, verbs
 
 pytestmark = [pytest.mark.integration, pytest.mark.rabbitmq]
@@ -208,3 +208,17 @@ steps:
     assert not tower.service.doubles()
     assert [key for key in tower.service.done(instance) if "undo" in key] == ["y:g1:undo", "a:g1:undo"]
     assert is_gapless(shown)
+
+
+@pytest.mark.parametrize(("seconds", "how", "losses"), [(0, "stopped", 0), (5, "lost", 1)])
+def test_what_had_lost_its_lease_before_it_is_handed_over_counts_towards_quarantine(
+    tower: Airport, seconds: int, how: str, losses: int
+) -> None:
+    """`LEASE` has passed: its call hung, and no sweep has come yet."""
+    instance = tower.fly("id: one\nsteps: [{id: a, service: keyed.a}]")
+    assert tower.claim(instance, "a", worker=tower.system.worker) is not None
+    tower.clock.advance(seconds)
+    assert hand_over(tower.system, within=0.0) == 1
+    [(error, count)] = tower.query("SELECT error, losses FROM step")
+    assert f"was {how} in attempt 1" in error
+    assert count == losses

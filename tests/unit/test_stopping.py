@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
+from itertools import count
 
-from orchestrator import settings, supervisor
+import pytest
+from celery.worker import state
+
+from orchestrator import consumer, settings, supervisor
 from orchestrator.api.serve import options
 from orchestrator.errors import SettingsError
 from orchestrator.settings import Settings
@@ -34,3 +38,18 @@ def test_the_canary_and_the_pulse_can_be_switched_off(name: str, text: str) -> N
 def test_nothing_else_can_be_none_at_all() -> None:
     with pytest.raises(SettingsError, match="ORCHESTRATOR_LEASE"):
         settings.load({"ORCHESTRATOR_LEASE": "0"})
+
+
+def test_what_is_under_way_is_read_again_when_a_thread_changed_it_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Requests:
+        reads = count()
+
+        def __iter__(self) -> Iterator[str]:
+            yield "one"
+            if next(self.reads) < 2:
+                raise RuntimeError("Set changed size during iteration")
+            yield "other"
+
+    monkeypatch.setattr(state, "reserved_requests", Requests())
+    monkeypatch.setattr(state, "active_requests", ["third"])
+    assert consumer._under_way() == ["one", "other", "third"]

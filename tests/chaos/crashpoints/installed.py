@@ -39,7 +39,7 @@ def cut_off() -> None:
     def late(system: System, lane: Lane, held: calls.Held) -> bool:
         holds = still_holds(system, lane, held)
         if held.attempt.attempt == 1 and held.attempt.step == "a":
-            sweep.hand_over(system)
+            sweep.hand_over(system, within=0.0)
         return holds
 
     plant(calls, "_still_holds", late)
