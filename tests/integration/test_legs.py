@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from orchestrator import attempts, calls, engine, legs
+from orchestrator.lane import limit_of
 from orchestrator.dispatch import dispatch
 from orchestrator.instance import Instance
 from orchestrator.legs import Landed
@@ -349,7 +350,7 @@ def test_a_call_that_took_a_whole_lease_before_its_send_is_hung_no_sooner_than_i
 
     def look(_: Any) -> None:
         [call] = tower.system.hands.calls()
-        more.append(call.until - call.since - calls.limit_of(tower.system.lanes["keyed"]))
+        more.append(call.until - call.since - limit_of(tower.system.lanes["keyed"]))
 
     tower.service.always("a", Answer(then=look))
     with monkeypatch.context() as patched:
