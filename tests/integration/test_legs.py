@@ -19,9 +19,9 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from orchestrator import attempts, calls, engine, legs
-from orchestrator.lane import limit_of
 from orchestrator.dispatch import dispatch
 from orchestrator.instance import Instance
+from orchestrator.lane import limit_of
 from orchestrator.legs import Landed
 from orchestrator.store import due, transitions
 from orchestrator.sweep import sweep
