@@ -305,6 +305,7 @@ def test_the_command_lists_and_clears_them_and_doctor_says_that_they_are_there(t
     assert "\x1b" not in out, "nothing in it commands a terminal"
     found = json.loads(ask("dead-letters", "--json", "--reason", "refused")[1])
     assert [(one["reason"], one["queue"], one["bytes"], one["content"]) for one in found] == [("refused", "q", 1, "x")]
+    assert ask("dead-letters", "--reason", "nonsense")[0] == 2, "an empty list would say that there are none"
     assert ask("dead-letters", "--clear") == (0, "2 deleted\n")
     assert "dead letters: none is kept" in ask("doctor")[1]
 
