@@ -21,6 +21,15 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
     """`when_stopping` is called once it has been told to stop, by a signal or otherwise."""
 
     when_stopping: Callable[[], None] = staticmethod(lambda: None)
+    hearing: object | None = None  # another one for each connection by which messages come; none while it connects
+
+    def on_ready(self) -> None:
+        self.hearing = object()
+        super().on_ready()
+
+    def on_close(self) -> None:
+        self.hearing = None
+        super().on_close()
 
     def ensure_connected(self, conn: Any) -> Any:
         """Celery's own waits for longer with every try, up to half a minute: so long would a broker be back in vain."""
@@ -47,8 +56,13 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
         self.call_soon(_nothing)
 
     def begin_anew(self) -> None:
-        """Close the connection, and consume by another. May be called by any thread; its own main loop does it."""
-        self.call_soon(_raise_deaf)
+        """Close the connection, and consume by another. May be called by any thread; its own main loop does it, unless it
+        has another by then."""
+        self.call_soon(partial(self._end, self.hearing))
+
+    def _end(self, hearing: object) -> None:
+        if self.hearing is hearing:
+            raise Deaf(Deaf.__doc__)
 
     @property
     def is_full(self) -> bool:
@@ -66,7 +80,3 @@ def _under_way() -> list[Any]:
 
 def _nothing() -> None:
     pass
-
-
-def _raise_deaf() -> None:
-    raise Deaf(Deaf.__doc__)

@@ -3,7 +3,8 @@
 Celery's consumer can be connected and deaf: after a broker came back, when its registration was lost, when its event
 loop forgot a socket. Nothing says so; messages wait, and the worker is idle. Whoever does not hear its own pulse although
 the broker took it consumes by a new connection; and ends, so that it is started again, when that does not help. Before it
-does, its calls end: they need no broker.
+does, its calls end: they need no broker. So does a consumer that never comes back although the broker takes messages; who
+connects in time is given the time anew.
 
 The pulse goes through the very consumer that takes the legs' messages, and is answered in its event loop: it needs none
 of the threads, but room among the messages that the worker may hold. Without room nobody is deaf, and none is sent.
@@ -32,7 +33,7 @@ LOOKS = 2  # between two of them
 CONFIRMED_WITHIN = 5.0  # seconds for the broker to take one
 FORGOTTEN = 60_000  # milliseconds until the broker forgets the queue of a worker that has gone
 
-Act: TypeAlias = Literal["wait", "begin anew", "give up"]
+Act: TypeAlias = Literal["wait", "say so", "begin anew", "give up"]
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Ear:
     """Decides what the silence means. Pure; `patience` is in seconds."""
 
     patience: float
+    hearing: object | None = None  # what it listens by; none: it is not connected
     silent: float = 0.0  # seconds in which something should have been heard
     renewed: int = 0  # times that a new connection was tried since something was heard
 
@@ -52,13 +54,18 @@ class Ear:
         """The broker takes nothing, so nothing can come from it."""
         self.silent = 0.0
 
-    def listen(self, seconds: float, *, is_full: bool) -> Act:
-        """So much time has passed since the last look; never much more than a look's, or the process was stopped."""
+    def listen(self, seconds: float, *, by: object | None, is_full: bool) -> Act:
+        """So much time has passed since the last look; never much more than a look's, or the process was stopped. It
+        listens `by` a connection, and is given the time anew with each."""
+        if by is not self.hearing:
+            self.hearing, self.silent = by, 0.0
         self.silent += 0.0 if is_full else min(seconds, 2 * self.patience / (BEATS * LOOKS))
         if self.silent < self.patience:
             return "wait"
         self.silent, self.renewed = 0.0, self.renewed + 1
-        return "begin anew" if self.renewed == 1 else "give up"
+        if self.renewed > 1:
+            return "give up"
+        return "say so" if by is None else "begin anew"
 
 
 class Pulse:
@@ -130,7 +137,9 @@ class Pulse:
             self._heard.clear()
             self._ear.hear()
             return
-        match self._ear.listen(seconds, is_full=self._consumer.is_full):
+        match self._ear.listen(seconds, by=self._consumer.hearing, is_full=self._consumer.is_full):
+            case "say so":
+                log.warning("the broker takes messages, and this worker is still not connected to it")
             case "begin anew":
                 log.warning("this worker is connected to the broker and hears nothing from it: it consumes anew")
                 self._consumer.begin_anew()

@@ -36,9 +36,26 @@ def stay(call: Call) -> Any:
     consumer.call_soon(consumer.task_consumer.cancel)
 
 
+def linger(call: Call) -> Any:
+    """It loses its connection, and makes another no sooner than the test lets it."""
+    held_lane.pass_by(call)
+    consumer, connect = own(), own().connect
+
+    def connect_later() -> Any:
+        held_lane.wait("linger")
+        return connect()
+
+    consumer.connect = connect_later
+    consumer.call_soon(_lose)
+
+
 def own() -> Consumer:
     """The consumer of the process that this runs in."""
     return next(one for one in gc.get_objects() if type(one) is Consumer)
+
+
+def _lose() -> None:
+    raise ConnectionError("lost")
 
 
 def _forget(consumer: Consumer) -> None:

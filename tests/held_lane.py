@@ -31,6 +31,15 @@ def let_go(operation: str) -> None:
     (folder() / f"{operation}.go").touch()
 
 
+def wait(operation: str) -> None:
+    """Until the test lets it go."""
+    deadline = time.monotonic() + PATIENCE
+    while not (folder() / f"{operation}.go").exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the test never let it go")
+        time.sleep(0.01)  # between two looks at a condition
+
+
 def _called(call: Call) -> None:
     with (folder() / f"{call.operation}.calls").open("a", encoding="utf-8") as record:
         record.write(f"{call.key}\n")
@@ -43,9 +52,5 @@ def pass_by(call: Call) -> Any:
 
 def hold(call: Call) -> Any:
     _called(call)
-    deadline = time.monotonic() + PATIENCE
-    while not (folder() / "hold.go").exists():
-        if time.monotonic() > deadline:
-            raise TimeoutError("the test never let it go")
-        time.sleep(0.01)  # between two looks at a condition
+    wait("hold")
     return {"attempt": call.attempt}

@@ -110,6 +110,28 @@ def test_a_worker_that_stays_deaf_lets_its_calls_end_for_they_need_no_broker(
     assert flights.status(system, instance)["status"] == "COMPLETED"
 
 
+def test_a_worker_that_is_slow_to_connect_anew_keeps_the_connection_that_it_gets(
+    system: System, worker_process: subprocess.Popen[bytes], said: Path
+) -> None:
+    flights.define(system, "id: deafen\nsteps: [{id: only, service: deaf.linger}]")
+    flights.ended(system, flights.start(system, "deafen", {}))
+    flights.until(lambda: "still not connected" in said.read_text(), "more than its patience without a connection")
+    held_lane.let_go("linger")
+
+    assert is_heard_again(system)
+    assert worker_process.poll() is None
+    assert "Deaf" not in said.read_text()
+
+
+def test_a_worker_that_never_connects_anew_ends_so_that_it_is_started_again(
+    system: System, worker_process: subprocess.Popen[bytes]
+) -> None:
+    flights.define(system, "id: deafen\nsteps: [{id: only, service: deaf.linger}]")
+    flights.ended(system, flights.start(system, "deafen", {}))
+
+    assert worker_process.wait(timeout=60) == DEAF
+
+
 def test_a_worker_whose_threads_are_all_busy_is_not_deaf(
     system: System, worker_process: subprocess.Popen[bytes], said: Path
 ) -> None:

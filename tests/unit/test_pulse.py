@@ -15,9 +15,9 @@ def ear() -> Ear:
     return Ear(patience=PATIENCE)
 
 
-def listen(ear: Ear, seconds: float, *, is_full: bool = False) -> list[str]:
+def listen(ear: Ear, seconds: float, *, by: object | None = "a connection", is_full: bool = False) -> list[str]:
     """What it did in so many seconds of looks, but for waiting."""
-    acts = [ear.listen(LOOK, is_full=is_full) for _ in range(round(seconds / LOOK))]
+    acts = [ear.listen(LOOK, by=by, is_full=is_full) for _ in range(round(seconds / LOOK))]
     return [act for act in acts if act != "wait"]
 
 
@@ -50,7 +50,24 @@ def test_a_broker_that_takes_nothing_excuses_the_silence(ear: Ear) -> None:
         ear.excuse()
 
 
+def test_each_connection_is_given_the_time_anew(ear: Ear) -> None:
+    for number in range(20):
+        assert listen(ear, PATIENCE - LOOK, by=f"connection {number}") == []
+        assert listen(ear, PATIENCE - LOOK, by=None) == []
+
+
+def test_who_does_not_connect_says_so_once_and_then_gives_up(ear: Ear) -> None:
+    assert listen(ear, PATIENCE, by=None) == ["say so"]
+    assert listen(ear, PATIENCE, by=None) == ["give up"]
+
+
+def test_who_connected_late_and_hears_nothing_gives_up(ear: Ear) -> None:
+    assert listen(ear, PATIENCE, by=None) == ["say so"]
+    assert listen(ear, PATIENCE - LOOK) == []
+    assert listen(ear, LOOK) == ["give up"]
+
+
 def test_a_process_that_was_stopped_and_woken_has_not_been_listening(ear: Ear) -> None:
     assert listen(ear, PATIENCE / 2) == []
-    assert ear.listen(3600.0, is_full=False) == "wait"
+    assert ear.listen(3600.0, by="a connection", is_full=False) == "wait"
     assert listen(ear, PATIENCE / 4) == []
