@@ -28,6 +28,8 @@ BYTES_A_PAGE = 100_000
 PHONE, DESK = ViewportSize(width=360, height=740), ViewportSize(width=1280, height=720)
 TALLEST = 8000  # pixels of a page at a desk, with all that opens open
 OF_COLOUR = ("color-contrast", "link-in-text-block")  # axe's rules that look at colours
+OUT_OF_THEIR_CELLS = """[...document.querySelectorAll('td .state')].filter(one =>
+  one.getBoundingClientRect().right > one.closest('td').getBoundingClientRect().right + 1).map(one => one.textContent)"""
 PATHS = {
     "overview": "/ui",
     "instances": "/ui/instances",
@@ -137,6 +139,7 @@ def test_a_page_is_small_all_from_here_fits_a_phone_and_can_be_read_by_everybody
     assert reader.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     reader.set_viewport_size(DESK)
     assert reader.evaluate("document.documentElement.scrollHeight") < TALLEST
+    assert reader.evaluate(OUT_OF_THEIR_CELLS) == []
     assert_accessible(reader)
     reader.emulate_media(color_scheme="dark")
     assert_accessible(reader, *OF_COLOUR)  # a scheme changes nothing else
