@@ -21,6 +21,7 @@ from orchestrator.iterations import id_of
 from orchestrator.lane import Call, Lane, Reply, limit_of
 from orchestrator.plan import Names, Plan
 from orchestrator.store import due, instances
+from orchestrator.store.database import told
 from orchestrator.system import System
 from orchestrator.tokens import Wait
 
@@ -147,7 +148,7 @@ def perform(system: System, plan: Plan, held: Held) -> Result:
     except ExpressionError as error:
         return Inexpressible(error=str(error))
     except (SQLAlchemyError, psycopg.Error) as error:
-        log.warning("the lease of %s cannot be looked up, so nothing is sent: %s", held.attempt.key, error)
+        log.warning("the lease of %s cannot be looked up, so nothing is sent: %s", held.attempt.key, told(error))
         return Lost()
     if not isinstance(ready, Prepared):
         return ready

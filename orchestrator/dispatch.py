@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestrator import calls, canvas, children, gates, turns
 from orchestrator.errors import OrchestratorError
 from orchestrator.store import due
+from orchestrator.store.database import told
 from orchestrator.store.due import Ready
 from orchestrator.store.statements import NEWS, NOTIFY, READY_CHANNEL
 from orchestrator.system import System
@@ -181,7 +182,7 @@ class Dispatcher:
             try:
                 self._listen()
             except (psycopg.Error, SQLAlchemyError) as error:
-                log.warning("the dispatcher has lost the database and tries again: %s", error)
+                log.warning("the dispatcher has lost the database and tries again: %s", told(error))
                 self._stop.wait(IDLE)
             except Exception:  # a thread that dies is worse than one that complains: it serves all tenants
                 log.exception("the dispatcher stumbled and goes on")

@@ -19,6 +19,7 @@ from orchestrator.attempts import Attempt
 from orchestrator.calls import Result
 from orchestrator.lane import Lane, Reply
 from orchestrator.store import lanes
+from orchestrator.store.database import told
 from orchestrator.store.statements import READY_CHANNEL
 from orchestrator.system import System
 
@@ -82,7 +83,7 @@ def observe(system: System, attempt: Attempt, result: Result) -> None:
             if after.opened_at != before.opened_at:
                 connection.execute(NOTIFY)
     except (SQLAlchemyError, psycopg.Error) as error:
-        log.warning("the outcome of %s is not counted for lane %s: %s", attempt.key, lane.name, error)
+        log.warning("the outcome of %s is not counted for lane %s: %s", attempt.key, lane.name, told(error))
         return
     system.watch.forget()
     _tell(before, after, result)

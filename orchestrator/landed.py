@@ -21,7 +21,7 @@ from orchestrator.lanes import body
 from orchestrator.lanes.celery import token_of
 from orchestrator.lanes.exchanges import LANDED_QUEUE
 from orchestrator.payloads import check_storable
-from orchestrator.store.database import is_away
+from orchestrator.store.database import is_away, told
 from orchestrator.system import System
 
 DATABASE_AWAY = 0.5  # seconds between two tries
@@ -88,7 +88,7 @@ def _surely(system: System, action: Callable[[], None]) -> None:
         except Exception as error:
             if not is_away(error):
                 raise
-            log.warning("an answer waits for the database: %s", error)
+            log.warning("an answer waits for the database: %s", told(error))
             system.stopping.wait(DATABASE_AWAY)
     raise Stopped
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.admission import LaneState
 from orchestrator.store import lanes
-from orchestrator.store.database import Database
+from orchestrator.store.database import Database, told
 
 EVERY = 1.0  # seconds
 
@@ -48,7 +48,7 @@ class LaneWatch:
             with database.across_tenants() as connection:
                 self._states = lanes.states(connection)[0]
         except (SQLAlchemyError, psycopg.Error) as error:
-            log.warning("what is known of the lanes cannot be read: %s", error)
+            log.warning("what is known of the lanes cannot be read: %s", told(error))
         self._read_at = began
 
     def state(self, lane: str) -> LaneState:

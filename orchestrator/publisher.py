@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestrator.lanes import body
 from orchestrator.lanes.exchanges import CLOUD_EVENT, EVENTS
 from orchestrator.store import outbox
+from orchestrator.store.database import told
 from orchestrator.store.outbox import Unsent
 from orchestrator.system import System
 
@@ -96,7 +97,7 @@ class Publisher:
             try:
                 self._listen()
             except (psycopg.Error, SQLAlchemyError) as error:
-                log.warning("the publisher has lost the database and tries again: %s", error)
+                log.warning("the publisher has lost the database and tries again: %s", told(error))
                 self._stop.wait(IDLE)
 
     def _listen(self) -> None:

@@ -17,6 +17,7 @@ from orchestrator.admission import Gate
 from orchestrator.errors import OrchestratorError
 from orchestrator.lane import Lane
 from orchestrator.store import deferred, lanes
+from orchestrator.store.database import told
 from orchestrator.store.deferred import Aside
 from orchestrator.store.due import Ready
 from orchestrator.system import System
@@ -71,7 +72,7 @@ def _surely(system: System, name: str) -> tuple[list[Ready], int]:
     try:
         return _let_in(system, name)
     except (SQLAlchemyError, psycopg.Error) as error:
-        log.warning("lane %s cannot be looked at and is tried again: %s", name, error)
+        log.warning("lane %s cannot be looked at and is tried again: %s", name, told(error))
         return [], 0
 
 

@@ -36,6 +36,7 @@ from orchestrator.errors import (
     TooLarge,
     Unauthorized,
 )
+from orchestrator.store.database import told
 
 log = structlog.get_logger(__name__)
 
@@ -165,7 +166,7 @@ def _told(error: MethodNotAllowed) -> set[str]:
 
 
 def _database_down(error: Exception) -> ProblemDocument:
-    log.error("the database does not answer", error=str(error))
+    log.error("the database does not answer", error=told(error))
     return ProblemDocument(
         status=503,
         kind="database-unavailable",

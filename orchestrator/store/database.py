@@ -47,6 +47,7 @@ class Database:
         self.engine: Engine = create_engine(
             sqlalchemy_url(url), pool_size=pool_size, max_overflow=pool_size, pool_timeout=30,
             connect_args={**ALIVE, "application_name": programs.own_name()},
+            hide_parameters=True,  # payloads are nobody's business who reads a log
         )  # fmt: skip
         event.listen(self.engine, "checkout", _ask_the_idle)
         event.listen(self.engine, "checkin", _note_use)
@@ -109,6 +110,11 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, AWAY):
         return True
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in CUT_OFF
+
+
+def told(error: BaseException) -> str:
+    """What Postgres said, without the statement that it said it of."""
+    return str(getattr(error, "orig", None) or error).strip()
 
 
 def _ask_the_idle(connection: Any, entry: ConnectionPoolEntry, _proxy: object) -> None:
