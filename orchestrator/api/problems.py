@@ -11,8 +11,6 @@ from traceback import format_exception
 from typing import Any
 from uuid import uuid4
 
-import psycopg
-import sqlalchemy.exc
 import structlog
 from flask import Flask, Response, render_template, request
 from pydantic import BaseModel, ValidationError
@@ -36,7 +34,7 @@ from orchestrator.errors import (
     TooLarge,
     Unauthorized,
 )
-from orchestrator.store.database import told
+from orchestrator.store.database import is_away, told
 
 log = structlog.get_logger(__name__)
 
@@ -65,12 +63,6 @@ PLAIN = {
     "dict_type": "must be a JSON object, {…}",
     "int_parsing": "must be a whole number",
 }
-DATABASE_DOWN = (
-    sqlalchemy.exc.OperationalError,
-    sqlalchemy.exc.InterfaceError,
-    sqlalchemy.exc.TimeoutError,
-    psycopg.OperationalError,  # the pool's own timeout is one
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +94,7 @@ def of(error: Exception) -> ProblemDocument:
                 )
     if isinstance(error, HTTPException):
         return _of_http(error)
-    if isinstance(error, DATABASE_DOWN):
+    if is_away(error):
         return _database_down(error)
     return _unexpected(error)
 

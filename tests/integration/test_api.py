@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from orchestrator import engine, legs
@@ -455,6 +456,20 @@ def test_metrics_are_in_the_form_that_prometheus_reads(api: FlaskClient, fee: st
     answer = api.get("/metrics")
     assert answer.content_type.startswith("text/plain; version=0.0.4")
     assert "# TYPE" in answer.text
+
+
+def test_a_start_asks_to_come_back_while_the_database_takes_no_writes(
+    api: FlaskClient, system: System, fee: str
+) -> None:
+    with system.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as outside:
+        name = outside.execute(text("SELECT current_database()")).scalar_one()
+        outside.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
+    system.database.engine.dispose()
+
+    answer = start(api, fee, fee=75)
+
+    assert problem(answer, 503)["title"] == "The database does not answer"
+    assert "Retry-After" in answer.headers
 
 
 def test_ready_turns_into_503_and_calls_ask_to_come_back_when_the_database_goes(
