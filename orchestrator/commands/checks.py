@@ -122,8 +122,11 @@ def _looked(database: Database, name: str, check: Callable[[Connection], Finding
 
 
 def _server(connection: Connection) -> Findings:
-    version, there = health.server(connection)
-    yield ok("database", f"Postgres {version} answers")
+    version, takes_writes, there = health.server(connection)
+    if takes_writes:
+        yield ok("database", f"Postgres {version} answers")
+    else:
+        yield bad("database", f"Postgres {version} takes no writes", "promote it, or use the one that does")
     yield clocks(there, datetime.now(UTC))
 
 

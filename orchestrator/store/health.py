@@ -11,7 +11,9 @@ from sqlalchemy import Connection, text
 from orchestrator.rows import CANARY
 
 # Not `clock_now()`: there may be no tables and functions of ours yet.
-SERVER = text("SELECT current_setting('server_version'), clock_timestamp()")
+SERVER = text(
+    "SELECT current_setting('server_version'), current_setting('transaction_read_only') = 'off', clock_timestamp()"
+)
 # What is held back on purpose (a suspended instance, a retry that is not due, a lane's turn) waits for no worker. (step_unpublished,
 # step_published)
 WAITING = text("""
@@ -32,10 +34,10 @@ class Waiting:
     oldest: float  # seconds
 
 
-def server(connection: Connection) -> tuple[str, datetime]:
-    """Postgres' version, and the time there."""
-    version, now = connection.execute(SERVER).one()
-    return version, now
+def server(connection: Connection) -> tuple[str, bool, datetime]:
+    """Postgres' version, whether it takes writes, and the time there."""
+    version, takes_writes, now = connection.execute(SERVER).one()
+    return version, takes_writes, now
 
 
 def waiting(connection: Connection) -> Sequence[Waiting]:
