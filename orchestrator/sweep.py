@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from orchestrator import attempts, children, compensation, escalation
 from orchestrator.instance import Instance
 from orchestrator.store import due, transitions
-from orchestrator.store.database import Database
+from orchestrator.store.database import Database, told
 from orchestrator.system import System
 
 BATCH = 100
@@ -195,7 +195,7 @@ class Timer:
         try:
             self._action()
         except Exception as error:  # noqa: BLE001  # a timer that dies is worse than one that complains
-            log.warning("%s failed and will try again: %s", self._name, error)
+            log.warning("%s failed and will try again: %s", self._name, told(error))
 
 
 def extend_leases(system: System, database: Database) -> int:

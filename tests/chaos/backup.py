@@ -10,12 +10,11 @@ from pathlib import Path
 
 import psycopg
 
-from orchestrator import embedded
 from orchestrator.embedded import Prepared, Server
 from orchestrator.errors import ServerError
 from orchestrator.servers import embedded_postgres
 from orchestrator.servers.child import end_group
-from orchestrator.servers.data_directory import claim
+from orchestrator.servers.data_directory import Claim, claim
 from orchestrator.servers.embedded_postgres import Cluster, checked, run_as
 from orchestrator.servers.ports import LOOPBACK, free_port
 from tests import flights, servers
@@ -86,8 +85,24 @@ class Vault:
         return psycopg.connect(url, autocommit=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """A cluster that nobody has started yet, in a folder that the user it runs as may write to."""
+
+    folder: Path
+    cluster: Cluster
+    port: int
+    held: Claim
+
+    def server(self, *options: str) -> Server:
+        """Started, durable, with these settings of Postgres."""
+        child = self.cluster.child(self.port, durable=True)
+        child = replace(child, argv=(*child.argv, *(word for option in options for word in ("-c", option))))
+        return Server(Prepared(child=child, url=self.cluster.url(self.port), claim=self.held))
+
+
 @contextmanager
-def vault() -> Iterator[Vault]:
+def ground() -> Iterator[Ground]:
     with servers.data_directory() as folder:
         try:
             held, cluster = claim(folder, "postgres"), embedded_postgres.cluster(folder)
@@ -95,18 +110,22 @@ def vault() -> Iterator[Vault]:
             servers.missing(str(error))
         if not (cluster.binaries / "pg_basebackup").exists():
             servers.missing(f"no pg_basebackup in {cluster.binaries}")
-        archive, port = folder / "archive", free_port()
-        archive.mkdir()
-        folder.chmod(0o777)  # the backup is made by the user that Postgres runs as
-        if cluster.user:
-            shutil.chown(archive, cluster.user)
-        child = cluster.child(port, durable=True)
-        options = ("archive_mode=on", f'archive_command=cp "%p" "{archive}/%f"', "wal_level=replica")
-        child = replace(child, argv=(*child.argv, *(word for option in options for word in ("-c", option))))
-        server = embedded.Server(Prepared(child=child, url=cluster.url(port), claim=held))
-        found = Vault(cluster=cluster, port=port, folder=folder, server=server)
+        folder.chmod(0o777)  # a backup is made by the user that Postgres runs as
         try:
-            yield found
+            yield Ground(folder=folder, cluster=cluster, port=free_port(), held=held)
+        finally:
+            shutil.rmtree(cluster.directory, ignore_errors=True)
+
+
+@contextmanager
+def vault() -> Iterator[Vault]:
+    with ground() as found:
+        archive = found.folder / "archive"
+        archive.mkdir()
+        if found.cluster.user:
+            shutil.chown(archive, found.cluster.user)
+        server = found.server("archive_mode=on", f'archive_command=cp "%p" "{archive}/%f"', "wal_level=replica")
+        try:
+            yield Vault(cluster=found.cluster, port=found.port, folder=found.folder, server=server)
         finally:
             server.stop()
-            shutil.rmtree(cluster.directory, ignore_errors=True)
