@@ -79,8 +79,19 @@ def moved(step: str, what: str, phase: str, *, behind: tuple[str, str, str]) -> 
 
     def edit(lines: list[Line], trace: str) -> list[Line]:
         at = next(at for at, line in enumerate(lines) if _is(line, trace, what, step, phase))
-        to = max(at for at, line in enumerate(lines) if _is(line, trace, behind[1], behind[0], behind[2]))
-        return numbered([*lines[:at], *lines[at + 1 : to + 1], lines[at], *lines[to + 1 :]])
+        others = [*lines[:at], *lines[at + 1 :]]
+        to = max(at for at, line in enumerate(others) if _is(line, trace, behind[1], behind[0], behind[2]))
+        return numbered([*others[: to + 1], lines[at], *others[to + 1 :]])
+
+    return edit
+
+
+def foremost(step: str) -> Edit:
+    """The first call of such a step, whoever's it is, before all other lines."""
+
+    def edit(lines: list[Line], _: str) -> list[Line]:
+        at = next(at for at, line in enumerate(lines) if (line["step"], line["what"]) == (step, "call"))
+        return numbered([lines[at], *lines[:at], *lines[at + 1 :]])
 
     return edit
 
@@ -229,6 +240,8 @@ FORGERIES = {
     "a step that begins twice after a group": Forgery(kind="join-doubled", shape="parallel", sql=_appended("renew", "READY", "b", generation="generation + 1")),
     "a join before its branch has ended": Forgery(kind="join-early", shape="branches", sql="DELETE FROM history WHERE instance_id = %(trace)s AND step = 'sign' AND verb = 'succeed'"),
     "a group's join before a member has ended": Forgery(kind="join-early", shape="parallel", sql="DELETE FROM history WHERE instance_id = %(trace)s AND step = 'y' AND verb = 'succeed'"),
+    "a child that calls before what stands before it was done": Forgery(kind="effect-out-of-order", shape="parent", edit=foremost("visit")),
+    "what follows a child before it was done": Forgery(kind="effect-out-of-order", shape="parent", edit=moved("b", "call", "do", behind=("a", "effect", "do"))),
     "a child without its parent": Forgery(kind="child-orphaned", shape="parent", sql="UPDATE instance SET parent_id = gen_random_uuid() WHERE parent_id = %(trace)s"),
     "a child that outlives its parent": Forgery(kind="child-orphaned", shape="parent", sql="UPDATE instance SET status = 'RUNNING', ended_at = NULL WHERE parent_id = %(trace)s"),
     "a child that has not completed": Forgery(kind="child-differs", shape="parent", sql="UPDATE instance SET status = 'FAILED' WHERE parent_id = %(trace)s"),

@@ -39,7 +39,7 @@ LAWS: tuple[Law, ...] = (
     order.begun, order.iterated, order.ordered,
     effects.known, effects.allowed, effects.once, effects.none_skipped, effects.same_body, effects.counted,
     undo.listed, undo.deserved, undo.in_turn, undo.by_ledger, undo.living, undo.caused,
-    decisions.decided, tenants.kept_apart, family.parented, family.agreed,
+    decisions.decided, tenants.kept_apart, family.parented, family.agreed, family.in_turn,
 )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def _definitions(found: Snapshot) -> tuple[dict[UUID, Definition], list[Violatio
 
 def _cases(found: Snapshot, told: Ledger, read: Mapping[UUID, Definition], storm: int) -> Iterator[Case]:
     world = World(
-        now=found.now, headers=found.headers, children=_children(found.headers), storm=storm,
+        now=found.now, headers=found.headers, children=_children(found.headers), lines=told.by_trace, storm=storm,
         tenants={one: version.tenant for one, version in found.versions.items()},
     )  # fmt: skip
     for header, steps, entries in found.instances():

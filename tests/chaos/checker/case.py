@@ -40,6 +40,7 @@ class World:
     now: datetime
     headers: Mapping[UUID, Header]
     children: Mapping[UUID, Sequence[Header]]
+    lines: Mapping[str, Sequence[Line]]  # of the ledger, by trace
     tenants: Mapping[UUID, str]  # of the definitions' versions
     storm: int  # calls for one key that are still sane
 

@@ -161,7 +161,7 @@ def iterated(case: Case) -> Iterator[Violation]:
 
 def ordered(case: Case) -> Iterator[Violation]:
     """By the ledger: what a step did was done before any step after it called its service."""
-    done = list(_done(case))
+    done = list(effects_done(case))
     for (name, phase, generation), calls in case.calls_of.items():
         node = case.node(name)
         claim = case.claim(calls[0])
@@ -174,7 +174,7 @@ def ordered(case: Case) -> Iterator[Violation]:
                 yield case.violation("effect-out-of-order", text)
 
 
-def _done(case: Case) -> Iterator[tuple[str, tuple[tuple[str, int], ...], int, int]]:
+def effects_done(case: Case) -> Iterator[tuple[str, tuple[tuple[str, int], ...], int, int]]:
     """Of each step that its service has said to be done: its name, where it stands, the line of its effect, its life."""
     for event in case.events:
         entry = event.entry
