@@ -242,6 +242,7 @@ FORGERIES = {
     "a group's join before a member has ended": Forgery(kind="join-early", shape="parallel", sql="DELETE FROM history WHERE instance_id = %(trace)s AND step = 'y' AND verb = 'succeed'"),
     "a child that calls before what stands before it was done": Forgery(kind="effect-out-of-order", shape="parent", edit=foremost("visit")),
     "what follows a child before it was done": Forgery(kind="effect-out-of-order", shape="parent", edit=moved("b", "call", "do", behind=("a", "effect", "do"))),
+    "an undo while a child is undone": Forgery(kind="undo-out-of-order", shape="wholly", edit=moved("a", "call", "undo", behind=("boom", "call", "do"))),
     "a child without its parent": Forgery(kind="child-orphaned", shape="parent", sql="UPDATE instance SET parent_id = gen_random_uuid() WHERE parent_id = %(trace)s"),
     "a child that outlives its parent": Forgery(kind="child-orphaned", shape="parent", sql="UPDATE instance SET status = 'RUNNING', ended_at = NULL WHERE parent_id = %(trace)s"),
     "a child that has not completed": Forgery(kind="child-differs", shape="parent", sql="UPDATE instance SET status = 'FAILED' WHERE parent_id = %(trace)s"),

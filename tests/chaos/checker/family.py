@@ -56,7 +56,7 @@ def in_turn(case: Case) -> Iterator[Violation]:
     """By the ledger: what stands before a sub-workflow was done before it called anybody, and it had done all that it
     did before what stands behind it called."""
     for child in case.world.children.get(case.header.id, ()):
-        lines, life = _lines(case, child), _life(case, child)
+        lines, life = lines_of(case, child), _life(case, child)
         node = case.node(child.parent_step or "")
         if node is None or life is None or not lines:
             continue
@@ -80,11 +80,11 @@ def _before_the_next(case: Case, child: Header, path: Path, life: int, lines: li
             yield case.violation("effect-out-of-order", text)
 
 
-def _lines(case: Case, child: Header) -> list[Line]:
+def lines_of(case: Case, child: Header) -> list[Line]:
     """Of the sub-workflow and of all beneath it."""
     found = list(case.world.lines.get(child.trace, ()))
     for one in case.world.children.get(child.id, ()):
-        found += _lines(case, one)
+        found += lines_of(case, one)
     return sorted(found, key=lambda line: line.n)
 
 

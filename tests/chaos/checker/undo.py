@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from uuid import UUID
 
 from tests.chaos.checker import table
 from tests.chaos.checker.case import Case
 from tests.chaos.checker.definition import Node
 from tests.chaos.checker.falls import Fall
+from tests.chaos.checker.family import lines_of
 from tests.chaos.checker.ledger import Line
 from tests.chaos.checker.order import says_done
 from tests.chaos.checker.replay import Event, Place
@@ -96,6 +98,8 @@ def in_turn(case: Case) -> Iterator[Violation]:
 def by_ledger(case: Case) -> Iterator[Violation]:
     """The services' own order: each undo is called after the one before it was done, and after all that it undoes."""
     calls, effects = _by_fall(case, "call"), _by_fall(case, "effect")
+    for at, lines in _by_child(case).items():
+        calls[at], effects[at] = lines[0], lines[-1]
     for number, fall in case.falls.items():
         last, last_name = _last_done(case, fall.life)
         for name in fall.turns:
@@ -119,6 +123,18 @@ def _by_fall(case: Case, what: str) -> dict[tuple[int, str], Line]:
         if line.what == what and line.key.phase == "undo" and claim is not None:
             found.setdefault((claim.fall, line.key.step), line)
     return found
+
+
+def _by_child(case: Case) -> dict[tuple[int, str], Sequence[Line]]:
+    """What the undo of each sub-workflow called and did, in the last fall that it was undone in."""
+    found: dict[UUID, tuple[tuple[int, str], Sequence[Line]]] = {}
+    for number, fall in case.falls.items():
+        listed = {(name, place.generation) for name, place in fall.listed}
+        for child in case.world.children.get(case.header.id, ()):
+            lines = [line for line in lines_of(case, child) if line.key.phase == "undo"]
+            if lines and (child.parent_step, child.parent_generation) in listed:
+                found[child.id] = (number, child.parent_step or ""), lines
+    return dict(found.values())
 
 
 def _last_done(case: Case, life: int) -> tuple[int, str]:
