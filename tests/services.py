@@ -8,6 +8,8 @@ has done, but does again what it is sent again, and so does `blind`.
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +37,7 @@ from tests.clock import Clock
 
 T = TypeVar("T")
 VERSION = text("SELECT version_id FROM instance WHERE id = CAST(:id AS uuid)")
-HOLD = text("SELECT 1 FROM instance WHERE id = CAST(:id AS uuid) FOR UPDATE")
+HOLD = "SELECT 1 FROM instance WHERE id = CAST(:id AS uuid) FOR UPDATE"
 WAITERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 CLEAR = text(
     "TRUNCATE definition_version, definition_refused, instance, lane CASCADE; UPDATE test_clock SET ahead = '0'"
@@ -89,6 +91,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     effect: bool | None = None
     lost: bool = False  # the connection ends without an answer
+    reset: bool = False  # it is reset without an answer, as by a machine that has gone
     until: threading.Event | None = None  # it is given once this is set
     at_once: bool = False  # it is done before that, not after
     then: Callable[[Seen], None] | None = None  # done while the caller waits
@@ -105,6 +108,8 @@ REFUSED = Answer(status=503)
 BROKEN = Answer(status=500, effect=False)
 LOST_BEFORE = Answer(lost=True, effect=False)
 LOST_AFTER = Answer(lost=True, effect=True)
+RESET_BEFORE = Answer(reset=True, effect=False)
+RESET_AFTER = Answer(reset=True, effect=True, reply={"result": 42})
 
 
 class Service:
@@ -237,12 +242,21 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.lost:
             self.close_connection = True
             return
+        if answer.reset:
+            self._reset()
+            return
         content = json.dumps(answer.reply).encode() if answer.content is None else answer.content
         self.send_response(answer.status)
         for name, value in {"Content-Length": str(len(content)), **answer.headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
+
+    def _reset(self) -> None:
+        """Closed without lingering, a socket sends RST; http.server would say FIN first, so it is not asked."""
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        socket.close(self.connection.detach())
 
     def log_message(self, *_: Any) -> None:
         """Quiet."""
@@ -400,10 +414,11 @@ def cut_off(system: System, connection: Connection) -> None:
 
 
 @contextmanager
-def holding(airport: Airport, instance: str) -> Iterator[Callable[[int], None]]:
-    """Hold an instance's lock until the end of the block; what is given waits until so many others wait for it."""
+def holding(airport: Airport, instance: str, statement: str = HOLD) -> Iterator[Callable[[int], None]]:
+    """Hold an instance's lock until the end of the block; what is given waits until so many others wait for it, or for
+    whoever waits for it. `statement` takes another lock."""
     with airport.system.database.transaction() as connection:
-        connection.execute(HOLD, {"id": instance})
+        connection.execute(text(statement), {"id": instance})
 
         def others(count: int) -> None:
             flights.until(lambda: airport.query(WAITERS)[0][0] >= count, f"{count} who wait for the lock")

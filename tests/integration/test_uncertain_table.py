@@ -1,10 +1,7 @@
 """Every form in which an outcome is uncertain by every kind of lane: what becomes of the step, judged by the service's ledger.
 
-The table is written from DESIGN's promises: an effect happens once, a step that may have been done is settled by key or
-query, or undone as if it was, and is UNKNOWN where its lane allows neither. Without a compensation it fails with its reason
-(ADR 0007). `effects` is what the service did, in order; a `safe` lane has none to speak of, so there it counts calls.
-
-No worker runs: each test moves the steps itself, over real HTTP, on a clock of its own.
+The table and what it is written from: `tests/uncertain_table.py`. No worker runs: each test moves the steps itself, over
+real HTTP, on a clock of its own.
 """
 
 from __future__ import annotations
@@ -16,120 +13,13 @@ from dataclasses import dataclass, replace
 import pytest
 
 from tests import servers, services
-from tests.services import REJECTED, Airport, Answer, is_gapless
+from tests.services import LATER, LOST_AFTER, REJECTED, RESET_AFTER, RESET_BEFORE, Airport, Answer, is_gapless
 from tests.uncertain import DID, REGISTERED, Late, onward
+from tests.uncertain_table import LANES, TABLE, Cell, definition, done, expected
 
 pytestmark = [pytest.mark.integration, pytest.mark.rabbitmq]
 
-LANES = ("keyed", "brief", "asked", "safe", "blind")  # `brief` remembers a key for 60 s
-
 TTL = 61.0  # seconds after which `brief` has forgotten
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """What becomes of one."""
-
-    instance: str  # its status
-    step: str  # the state of `work`
-    why: str | None  # the reason for which it failed or is UNKNOWN
-    effects: str  # in the ledger
-    calls: int  # that carried `work`'s key, deduplicated or not
-    asks: int = 0
-
-
-def done(*, calls: int, effects: str = "do", asks: int = 0) -> Cell:
-    return Cell(instance="COMPLETED", step="SUCCEEDED", why=None, effects=effects, calls=calls, asks=asks)
-
-
-def undone(why: str, *, calls: int, effects: str = "do undo", asks: int = 0) -> Cell:
-    return Cell(instance="COMPENSATED", step="COMPENSATED", why=why, effects=effects, calls=calls, asks=asks)
-
-
-def failed(why: str, *, calls: int, effects: str = "do", asks: int = 0) -> Cell:
-    return Cell(instance="FAILED", step="FAILED", why=why, effects=effects, calls=calls, asks=asks)
-
-
-def unknown(*, calls: int, effects: str = "do", asks: int = 0) -> Cell:
-    return Cell(instance="STUCK", step="UNKNOWN", why="uncertain", effects=effects, calls=calls, asks=asks)
-
-
-# One row a form, one line a lane: with a compensation, and without where that differs.
-TABLE: dict[str, dict[str, tuple[Cell, ...]]] = {
-    "lost lease": {
-        "keyed": (done(calls=2),),
-        "brief": (unknown(calls=1),),
-        "asked": (done(calls=1, asks=1),),
-        "safe": (done(calls=2, effects="do do"),),
-        "blind": (unknown(calls=1),),
-    },
-    "timeout after the send": {
-        "keyed": (done(calls=2),),
-        "brief": (unknown(calls=1),),
-        "asked": (done(calls=1, asks=1),),
-        "safe": (done(calls=2, effects="do do"),),
-        "blind": (unknown(calls=1),),
-    },
-    "retries exhausted by timeouts": {
-        "keyed": (undone("uncertain", calls=2), failed("uncertain", calls=2)),
-        "brief": (unknown(calls=1),),
-        "asked": (done(calls=2, asks=2),),  # the second call was made, for the first never arrived; then it is asked
-        "safe": (failed("exhausted", calls=2, effects="do do"),),  # there is nothing to undo
-        "blind": (unknown(calls=1),),
-    },
-    # A gateway gives up, and the service may be at work still: that it does not know the key yet settles nothing.
-    "5xx without an effect so far": {
-        "keyed": (undone("uncertain", calls=1, effects="undo"), failed("uncertain", calls=1, effects="")),
-        "brief": (undone("uncertain", calls=1, effects="undo"), failed("uncertain", calls=1, effects="")),
-        "asked": (undone("uncertain", calls=1, effects="undo", asks=1), failed("uncertain", calls=1, effects="", asks=1)),
-        "safe": (failed("exhausted", calls=1, effects=""),),
-        "blind": (unknown(calls=1, effects=""),),
-    },
-    "rejection after a 5xx": {
-        "keyed": (undone("rejected", calls=2, effects="undo"), failed("rejected", calls=2, effects="")),
-        "brief": (unknown(calls=1, effects=""),),
-        "asked": (undone("rejected", calls=2, effects="undo", asks=1), failed("rejected", calls=2, effects="", asks=1)),
-        "safe": (failed("rejected", calls=2, effects=""),),
-        "blind": (unknown(calls=1, effects=""),),
-    },
-    "unreadable 2xx": {
-        "keyed": (done(calls=2),),
-        "brief": (unknown(calls=1),),
-        "asked": (done(calls=1, asks=1),),
-        "safe": (done(calls=2, effects="do do"),),
-        "blind": (unknown(calls=1),),
-    },
-    "5xx": {
-        "keyed": (done(calls=2),),
-        "brief": (unknown(calls=1),),
-        "asked": (done(calls=1, asks=1),),
-        "safe": (done(calls=2, effects="do do"),),
-        "blind": (unknown(calls=1),),
-    },
-    "step timeout in mid-call": {
-        "keyed": (undone("timeout", calls=1), failed("timeout", calls=1)),
-        "brief": (unknown(calls=1),),
-        "asked": (done(calls=1, asks=1),),  # its time is up, but not what was done in it
-        "safe": (failed("timeout", calls=1),),
-        "blind": (unknown(calls=1),),
-    },
-    # A worker is lost in mid-call; its step fails meanwhile, and then the call succeeds after all.
-    "late success after the failure": {
-        "keyed": (undone("timeout", calls=2), failed("timeout", calls=2)),
-        "brief": (unknown(calls=1),),
-        "asked": (unknown(calls=1, asks=6),),  # asked as often as it may be retried, it says nothing of the key
-        "safe": (failed("timeout", calls=2),),
-        "blind": (unknown(calls=1),),
-    },
-}  # fmt: skip
-
-RETRY = {  # of the step; the waits are on a clock that is moved
-    "retries exhausted by timeouts": "{max: 1, backoff: 10s, jitter: false}",
-    "5xx without an effect so far": "{max: 0}",
-    "late success after the failure": "{max: 5, backoff: 10s, jitter: false}",
-}
-LATE = "{max: 3, backoff: 90s, cap: 90s, jitter: false}"  # a repeat comes when `brief` has forgotten
-TIMEOUT = {"step timeout in mid-call": "90s", "late success after the failure": "5m"}
 
 
 @dataclass(kw_only=True)
@@ -143,14 +33,10 @@ class Flight:
     instance: str = ""
     late: Late | None = None
 
-    def start(self) -> None:
-        retry = RETRY.get(self.form, LATE)
-        more = f", timeout: {TIMEOUT[self.form]}" if self.form in TIMEOUT else ""
-        undo = ", compensate: sure.unwork" if self.with_undo else ""
-        self.instance = self.tower.fly(f"""
-id: cell
-steps: [{{id: work, service: {self.lane}.work, retry: {retry}{more}{undo}}}]
-""")
+    def start(self, *answers: Answer) -> None:
+        """`answers`: of the service, in turn; further calls are done."""
+        self.tower.service.tell("work", *answers)
+        self.instance = self.tower.fly(definition(self.form, self.lane, with_undo=self.with_undo))
 
     def lose(self) -> None:
         """A worker has sent it, the service has done it, and the worker is never heard of again; or late."""
@@ -174,46 +60,33 @@ def lost_lease(flight: Flight) -> None:
         flight.tower.clock.advance(TTL)
 
 
+def answered(*answers: Answer) -> Callable[[Flight], None]:
+    return lambda flight: flight.start(*answers)
+
+
 def timeout_after_the_send(flight: Flight) -> None:
-    flight.tower.service.tell("work", no_answer(flight.tower))
-    flight.start()
+    flight.start(no_answer(flight.tower))
 
 
-def retries_exhausted(flight: Flight) -> None:
+def exhausted(flight: Flight, unanswered: Answer) -> None:
     """On the lane that can be asked the first call never arrived, or the question would have settled it."""
-    first = no_answer(flight.tower)
+    first = unanswered
     if flight.lane == "asked":
         first = replace(first, effect=False)
     elif flight.lane == "brief":
         first = replace(first, then=lambda _: flight.tower.clock.advance(TTL))
-    flight.tower.service.tell("work", first, no_answer(flight.tower))
-    flight.start()
-
-
-def unreadable(flight: Flight) -> None:
-    flight.tower.service.tell("work", replace(DID, content=b'{"result": 4'))
-    flight.start()
-
-
-def broken(flight: Flight) -> None:
-    flight.tower.service.tell("work", Answer(status=500, effect=True, reply={"result": 42}))
-    flight.start()
-
-
-def given_up_on(flight: Flight) -> None:
-    flight.tower.service.tell("work", Answer(status=504, effect=False))
-    flight.start()
-
-
-def rejected_then(flight: Flight) -> None:
-    flight.tower.service.tell("work", Answer(status=504, effect=False), REJECTED)
-    flight.start()
+    flight.start(first, unanswered)
 
 
 def step_timeout(flight: Flight) -> None:
     """The step's 90 s pass while the service, which has done it, does not answer."""
-    flight.tower.service.tell("work", replace(no_answer(flight.tower), then=lambda _: flight.tower.clock.advance(91)))
-    flight.start()
+    flight.start(replace(no_answer(flight.tower), then=lambda _: flight.tower.clock.advance(91)))
+
+
+def step_timeout_later(flight: Flight) -> None:
+    flight.start(LATER)
+    flight.tower.run(flight.instance, "work")
+    flight.tower.clock.advance(91)
 
 
 def late_success(flight: Flight) -> None:
@@ -225,15 +98,25 @@ def late_success(flight: Flight) -> None:
     flight.tower.service.tell("work", Answer(status=503, headers={"Retry-After": "3600"}))
 
 
+HALF = replace(DID, content=b'{"result": 4')
+GIVEN_UP = Answer(status=504, effect=False)
 FORMS: dict[str, Callable[[Flight], None]] = {
     "lost lease": lost_lease,
     "timeout after the send": timeout_after_the_send,
-    "retries exhausted by timeouts": retries_exhausted,
-    "5xx without an effect so far": given_up_on,
-    "rejection after a 5xx": rejected_then,
-    "unreadable 2xx": unreadable,
-    "5xx": broken,
+    "retries exhausted by timeouts": lambda flight: exhausted(flight, no_answer(flight.tower)),
+    "connection reset before any reply": answered(RESET_AFTER),
+    "connection closed before any reply": answered(LOST_AFTER),
+    "connection closed in mid-reply": answered(replace(HALF, headers={"Content-Length": "14", "Connection": "close"})),
+    "retries exhausted by lost connections": lambda flight: exhausted(flight, RESET_AFTER),
+    "connection reset before the effect": answered(RESET_BEFORE),
+    "unreadable 2xx": answered(HALF),
+    "5xx": answered(replace(DID, status=500)),
+    "408": answered(replace(DID, status=408)),
+    "425": answered(replace(DID, status=425)),
+    "5xx without an effect so far": answered(GIVEN_UP),
+    "rejection after a 5xx": answered(GIVEN_UP, REJECTED),
     "step timeout in mid-call": step_timeout,
+    "step timeout after a 202": step_timeout_later,
     "late success after the failure": late_success,
 }
 
@@ -278,10 +161,6 @@ def cell_of(flight: Flight) -> Cell:
         calls=sum(one.method == "POST" for one in seen),
         asks=sum(one.method == "GET" for one in seen),
     )
-
-
-def expected(form: str, lane: str, *, with_undo: bool) -> Cell:
-    return TABLE[form][lane][0 if with_undo else -1]
 
 
 def test_the_table_leaves_no_form_and_no_lane_out() -> None:
