@@ -1,6 +1,7 @@
 """`python -m tests.benchmarks.races [--races 10000] [--seed 1]`: how often who wins a wait, and whether ever two do.
 
-Runs are kept in docs/reliability/races.txt (`--write`). Exit 1 where a race had no winner, or two.
+Runs are kept in docs/reliability/races.txt (`--write`). Exit 1 where a race had no winner, or two, or where one side has
+never won: then nothing was learned of what happens when it does.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
 
 from orchestrator.store.database import upgrade
 from tests import flights, races, servers
 from tests.benchmarks import machine
-from tests.races import TIMEOUTS, Course, Race, Winner, judge
+from tests.judging import WINNERS, Race, judge
+from tests.racers import TIMEOUTS
+from tests.races import Course
 
 KEPT = machine.ROOT / "docs" / "reliability" / "races.txt"
 ROUND = 60  # waits that race at once
@@ -52,12 +54,12 @@ def run(course: Course, count: int) -> list[Race]:
 
 def table(found: Sequence[Race]) -> Iterator[str]:
     won = Counter((race.kind, race.winner) for race in found)
-    yield f"{'onTimeout':<10}" + "".join(f"{winner:>29}" for winner in get_args(Winner))
+    yield f"{'onTimeout':<10}" + "".join(f"{winner:>29}" for winner in WINNERS)
     for kind in TIMEOUTS:
-        yield f"{kind:<10}" + "".join(f"{won[kind, winner]:>29}" for winner in get_args(Winner))
+        yield f"{kind:<10}" + "".join(f"{won[kind, winner]:>29}" for winner in WINNERS)
     sums = Counter(race.winner for race in found)
-    yield f"{'together':<10}" + "".join(f"{sums[winner]:>29}" for winner in get_args(Winner))
-    yield f"{'share':<10}" + "".join(f"{sums[winner] / len(found):>28.1%} " for winner in get_args(Winner))
+    yield f"{'together':<10}" + "".join(f"{sums[winner]:>29}" for winner in WINNERS)
+    yield f"{'share':<10}" + "".join(f"{sums[winner] / len(found):>28.1%} " for winner in WINNERS)
 
 
 def answers(found: Sequence[Race]) -> Iterator[str]:
@@ -70,12 +72,14 @@ def report(course: Course, found: Sequence[Race], seed: int, seconds: float) -> 
     wrong = [(race, problem) for race in found for problem in judge(race)]
     fifty, effects = course.approve_at_once(AT_ONCE)
     bodies = Counter(fifty)
-    is_sound = not wrong and sorted(bodies.values()) == [1, AT_ONCE - 1] and len(effects) == 2
+    beaten = sorted(set(WINNERS) - course.winners())
+    is_sound = not wrong and not beaten and sorted(bodies.values()) == [1, AT_ONCE - 1] and len(effects) == 2
     lines = [
         f"commit {machine._commit()}, seed {seed}, {len(found)} races in {seconds:.0f} s, {ROUND} at once",
         f"callbacks and cancels that were under way when the deadlines passed: {course.in_flight}",
         "", "who won", *table(found), "", "what the racers were told", *answers(found), "",
-        f"violations: {len(wrong)}", *(f"  {race.instance} {race.kind}: {problem}" for race, problem in wrong[:50]), "",
+        f"violations: {len(wrong)}", *(f"  {race.instance} {race.kind}: {problem}" for race, problem in wrong[:50]),
+        f"sides that have never won: {', '.join(beaten) or 'none'}", "",
         f"{AT_ONCE} identical approvals at once, over HTTP",
         *(f"{count:>4} times {status} {body}" for (status, body), count in bodies.most_common()),
         f"effects: {', '.join(effects)}",
