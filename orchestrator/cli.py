@@ -11,6 +11,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from orchestrator.commands import (
+    database,
     dead_letters,
     definitions,
     doctor,
@@ -30,7 +31,7 @@ COMMANDS = (
     instances.approve, instances.resolve, orders.cancel, orders.suspend, orders.resume, orders.retry,
     lanes.lanes, lanes.hold, lanes.release,
     definitions.validate, definitions.graph, definitions.compile_, definitions.schema,
-    servers.worker, servers.beat, servers.web, servers.db, doctor.doctor, dead_letters.dead_letters, keeping.purge, keeping.webhook, tokens.token,
+    servers.worker, servers.beat, servers.web, database.db, doctor.doctor, dead_letters.dead_letters, keeping.purge, keeping.webhook, tokens.token,
 )  # fmt: skip
 ABORTED = 130  # 128 and the number of SIGINT, as shells have it
 

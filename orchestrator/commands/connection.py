@@ -61,3 +61,11 @@ def composed(given: Settings) -> System:
     system = compose(given)
     click.get_current_context().call_on_close(system.database.close)
     return system
+
+
+def configured(name: str) -> Settings:
+    """The settings, for a command that brings no server of its own for that one. Raises SettingsError."""
+    given = settings.load()
+    if not getattr(given, name):
+        raise SettingsError(f"{settings.PREFIX}{name.upper()} is not set; `orchestrator up` brings servers of its own")
+    return given

@@ -168,7 +168,7 @@ class Flight:
 
 def _load(system: System) -> None:
     from orchestrator.bootstrap import load_workflows
-    from orchestrator.commands.servers import tell_refused
+    from orchestrator.commands.database import tell_refused
 
     tell_refused(load_workflows(system))
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import importlib
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator import settings
-from orchestrator.commands.connection import NO_BROKER, composed
-from orchestrator.errors import Problem, SettingsError
+from orchestrator.commands.connection import configured
+from orchestrator.errors import SettingsError
 from orchestrator.servers import running_stack
 from orchestrator.servers.ports import is_free
 from orchestrator.settings import Settings
@@ -99,7 +97,7 @@ def _await_schema(given: Settings) -> None:
 @click.command()
 def beat() -> int:
     """Run the clock that sends sweep messages. Workers sweep on a timer of their own as well."""
-    _configured("broker_url")
+    configured("broker_url")
     app: Celery = importlib.import_module("beat_schedule").app
     return app.start(["--quiet", "beat", "--scheduler", IN_MEMORY, "--loglevel", "WARNING", "--pidfile", ""]) or 0
 
@@ -128,49 +126,3 @@ def web(passing: bool) -> None:
     finally:
         if lasting:
             running_stack.forget_web(folder)
-
-
-@click.group()
-def db() -> None:
-    """The database."""
-
-
-@db.command()
-def upgrade() -> None:
-    """Bring the tables up to date and load the workflows directory. A file that is refused stops nobody."""
-    from orchestrator.bootstrap import load_workflows
-    from orchestrator.store import database
-
-    given = _configured("database_url")
-    assert given.database_url is not None, "checked above"
-    database.upgrade(given.database_url)
-    tell_refused(load_workflows(composed(replace(given, broker_url=given.broker_url or NO_BROKER))))
-
-
-@db.command()
-def restored() -> None:
-    """Once after a restore to an earlier point, before workers start: nothing that may have been done since is repeated."""
-    from orchestrator import restoring
-
-    given = _configured("database_url")
-    found = restoring.doubt_open_instances(composed(replace(given, broker_url=given.broker_url or NO_BROKER)))
-    click.echo(f"nothing is known of what came after {found.since.isoformat()}")
-    click.echo(
-        f"{found.instances} instances had not ended: what they do next may have been done already. It is asked for or"
-    )
-    click.echo("repeated with the same key where the lane allows it, and else UNKNOWN: see `orchestrator list --stuck`")
-
-
-def tell_refused(refused: Mapping[str, tuple[Problem, ...]]) -> None:
-    """On standard error, a line a problem."""
-    for file, problems in refused.items():
-        click.echo(f"refused: {file}", err=True)
-        for problem in problems:
-            click.echo(f"  {problem}", err=True)
-
-
-def _configured(name: str) -> settings.Settings:
-    given = settings.load()
-    if not getattr(given, name):
-        raise SettingsError(f"{settings.PREFIX}{name.upper()} is not set; `orchestrator up` brings servers of its own")
-    return given

@@ -65,9 +65,13 @@ def _is_held(lock: Path) -> bool:
     return True
 
 
+def cluster(data_dir: Path) -> Path:
+    """Where the directory's Postgres keeps its data, if there is any."""
+    return Path(_text(data_dir / "postgres.location") or data_dir) / "postgres"
+
+
 def _database_url(data_dir: Path) -> str | None:
-    elsewhere = _text(data_dir / "postgres.location")
-    lines = (_text(Path(elsewhere or data_dir) / "postgres" / "postmaster.pid") or "").split("\n")
+    lines = (_text(cluster(data_dir) / "postmaster.pid") or "").split("\n")
     password = _text(data_dir / "postgres.password")
     if len(lines) <= PORT_LINE or not password:
         return None

@@ -20,6 +20,14 @@ SELECT id FROM instance i WHERE id > CAST(:after AS uuid)
 ORDER BY id LIMIT :limit
 """)
 FIRST = "0" * 32
+RECOVERY = text("SELECT CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() ELSE 'over' END")
+
+
+def recovery(database: Database) -> str:
+    """`over`; else it can only be read: `not paused`, `pause requested`, or `paused`, from which it goes on only when told to."""
+    with database.transaction() as connection:
+        state: str = connection.execute(RECOVERY).scalar_one()
+    return state
 
 
 def known_until(database: Database) -> datetime:

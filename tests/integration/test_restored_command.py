@@ -1,0 +1,99 @@
+"""`orchestrator db restored` on a data directory of `orchestrator up`, whose Postgres nobody has started yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from orchestrator import cli, embedded
+from orchestrator.errors import ServerError
+from orchestrator.servers import embedded_postgres, running_stack
+from orchestrator.servers.embedded_postgres import checked, run_as
+from orchestrator.settings import Settings
+from orchestrator.store.database import upgrade
+from tests import flights, servers, services
+
+pytestmark = pytest.mark.integration
+
+FLIGHT = "id: flight\nsteps: [{id: hold, pause: true}]"
+AT_ONCE = "restore_command = 'false'\nrecovery_target = 'immediate'\n"
+
+
+@pytest.fixture
+def data_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """With one instance that has not ended, and no server."""
+    monkeypatch.delenv("ORCHESTRATOR_DATABASE_URL", raising=False)
+    with servers.data_directory() as folder:
+        try:
+            server = embedded.postgres(folder, durable=False)
+        except ServerError as error:
+            servers.missing(str(error))
+        with server:
+            upgrade(server.url)
+            settings = Settings(database_url=server.url, broker_url="memory://", auth="local")
+            with services.composed(settings) as system:
+                flights.start(system, flights.define(system, FLIGHT), {})
+        yield folder
+
+
+def recover(data_dir: Path, configuration: str) -> None:
+    """It is going to recover when it is started, as after a base backup was put into its place."""
+    cluster, user = running_stack.cluster(data_dir), embedded_postgres.service_user()
+    checked(run_as(user, ("tee", "-a", cluster / "postgresql.auto.conf"), text=configuration))
+    checked(run_as(user, ("touch", cluster / "recovery.signal")))
+
+
+def marked(data_dir: Path) -> int:
+    with embedded.postgres(data_dir, durable=False) as server, psycopg.connect(server.url) as connection:
+        row = connection.execute("SELECT count(*) FROM instance WHERE doubted_since IS NOT NULL").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_it_starts_the_directorys_database_marks_what_is_open_and_stops_it_again(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert marked(data_dir) == 0
+    assert cli.invoke(["db", "restored", "--data-dir", str(data_dir)]) == 0
+    assert "1 instances had not ended" in capsys.readouterr().out
+    assert marked(data_dir) == 1, "and nobody else has the directory any more"
+
+
+def test_the_directory_may_be_named_by_its_setting(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_DATA_DIR", str(data_dir))
+    assert cli.invoke(["db", "restored"]) == 0
+    assert marked(data_dir) == 1
+
+
+def test_it_waits_for_the_end_of_the_recovery(data_dir: Path) -> None:
+    recover(data_dir, f"{AT_ONCE}recovery_target_action = 'promote'\n")
+    assert cli.invoke(["db", "restored", "--data-dir", str(data_dir)]) == 0
+    assert marked(data_dir) == 1
+
+
+def test_a_recovery_that_pauses_at_its_target_is_told_and_nothing_is_marked(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recover(data_dir, AT_ONCE)
+    assert cli.invoke(["db", "restored", "--data-dir", str(data_dir)]) == 1
+    assert "recovery_target_action = 'promote'" in capsys.readouterr().err
+    assert marked(data_dir) == 0
+
+
+def test_while_a_stack_runs_there_it_is_refused(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with embedded.postgres(data_dir, durable=False):
+        assert cli.invoke(["db", "restored", "--data-dir", str(data_dir)]) == 1
+    assert "stop that one" in capsys.readouterr().err
+    assert marked(data_dir) == 0
+
+
+def test_where_there_is_no_database_none_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("ORCHESTRATOR_DATABASE_URL", raising=False)
+    assert cli.invoke(["db", "restored", "--data-dir", str(tmp_path)]) == 2
+    assert "no database" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
