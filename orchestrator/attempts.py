@@ -198,8 +198,9 @@ def succeed(instance: Instance, row: Row, output: Any) -> None:
 
 
 def park(instance: Instance, row: Row, output: Any, *, uncertain: bool) -> None:
-    """The answer or the decision comes later. `uncertain`: a service was told, so it may act on it."""
-    row = instance.move(row, "park", due_at=row.budget_until, output=output, uncertain=uncertain)
+    """The answer or the decision comes later. `uncertain`: a service was told, so it may act on it, if that is an effect."""
+    in_doubt = uncertain and instance.plan.lane(row.service).idempotency != "safe"
+    row = instance.move(row, "park", due_at=row.budget_until, output=output, uncertain=in_doubt)
     if instance.is_falling and row.phase == "do":
         compensation.end(instance, row)
         compensation.drain(instance)
