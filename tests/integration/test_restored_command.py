@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tests import flights, servers, services
 pytestmark = pytest.mark.integration
 
 FLIGHT = "id: flight\nsteps: [{id: hold, pause: true}]"
-AT_ONCE = "restore_command = 'false'\nrecovery_target = 'immediate'\n"
+TO_THE_POINT = "restore_command = 'false'\nrecovery_target_name = 'here'\n"
 
 
 @pytest.fixture
@@ -40,8 +41,19 @@ def data_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def recover(data_dir: Path, configuration: str) -> None:
-    """It is going to recover when it is started, as after a base backup was put into its place."""
-    cluster, user = running_stack.cluster(data_dir), embedded_postgres.service_user()
+    """It is going to recover up to a point when it is started: a copy that was made while it stood still, and the WAL of
+    what came after."""
+    cluster, copy, user = running_stack.cluster(data_dir), data_dir / "copy", embedded_postgres.service_user()
+    checked(run_as(None, ("cp", "-a", cluster, copy)))
+    with embedded.postgres(data_dir, durable=False) as server:
+        administrator = server.url.replace("//orchestrator:", "//postgres:")
+        with psycopg.connect(administrator, autocommit=True) as connection:
+            connection.execute("SELECT pg_create_restore_point('here')")
+            connection.execute("CREATE TABLE later ()")
+    shutil.rmtree(copy / "pg_wal")
+    (cluster / "pg_wal").rename(copy / "pg_wal")
+    shutil.rmtree(cluster)
+    copy.rename(cluster)
     checked(run_as(user, ("tee", "-a", cluster / "postgresql.auto.conf"), text=configuration))
     checked(run_as(user, ("touch", cluster / "recovery.signal")))
 
@@ -69,7 +81,7 @@ def test_the_directory_may_be_named_by_its_setting(data_dir: Path, monkeypatch: 
 
 
 def test_it_waits_for_the_end_of_the_recovery(data_dir: Path) -> None:
-    recover(data_dir, f"{AT_ONCE}recovery_target_action = 'promote'\n")
+    recover(data_dir, f"{TO_THE_POINT}recovery_target_action = 'promote'\n")
     assert cli.invoke(["db", "restored", "--data-dir", str(data_dir)]) == 0
     assert marked(data_dir) == 1
 
@@ -77,7 +89,7 @@ def test_it_waits_for_the_end_of_the_recovery(data_dir: Path) -> None:
 def test_a_recovery_that_pauses_at_its_target_is_told_and_nothing_is_marked(
     data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recover(data_dir, AT_ONCE)
+    recover(data_dir, TO_THE_POINT)
     assert cli.invoke(["db", "restored", "--data-dir", str(data_dir)]) == 1
     assert "recovery_target_action = 'promote'" in capsys.readouterr().err
     assert marked(data_dir) == 0
