@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from tests import servers, services
 from tests.services import LATER, LOST_AFTER, REJECTED, RESET_AFTER, RESET_BEFORE, Airport, Answer, is_gapless
 from tests.uncertain import DID, REGISTERED, Late, onward
 from tests.uncertain_table import LANES, TABLE, Cell, definition, done, expected
@@ -99,6 +98,7 @@ def late_success(flight: Flight) -> None:
 
 
 HALF = replace(DID, content=b'{"result": 4')
+TORN = replace(DID, content=b'{"result": 4}', headers={"Content-Length": "500", "Connection": "close"})  # it reads well
 GIVEN_UP = Answer(status=504, effect=False)
 FORMS: dict[str, Callable[[Flight], None]] = {
     "lost lease": lost_lease,
@@ -106,7 +106,7 @@ FORMS: dict[str, Callable[[Flight], None]] = {
     "retries exhausted by timeouts": lambda flight: exhausted(flight, no_answer(flight.tower)),
     "connection reset before any reply": answered(RESET_AFTER),
     "connection closed before any reply": answered(LOST_AFTER),
-    "connection closed in mid-reply": answered(replace(HALF, headers={"Content-Length": "14", "Connection": "close"})),
+    "connection closed in mid-reply": answered(TORN),
     "retries exhausted by lost connections": lambda flight: exhausted(flight, RESET_AFTER),
     "connection reset before the effect": answered(RESET_BEFORE),
     "unreadable 2xx": answered(HALF),
@@ -122,16 +122,8 @@ FORMS: dict[str, Callable[[Flight], None]] = {
 
 
 @pytest.fixture(scope="module")
-def shared_tower(
-    postgres_server: str,
-    database_template: str,
-    broker_places: servers.BrokerPlaces,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Airport]:
-    with services.airport(
-        postgres_server, database_template, broker_places, tmp_path_factory.mktemp("table"), REGISTERED
-    ) as found:
-        yield found
+def registered() -> str:
+    return REGISTERED
 
 
 @contextmanager
