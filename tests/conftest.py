@@ -30,12 +30,7 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def database_template(postgres_server: str) -> Iterator[str]:
     """Name of a migrated database that nobody is connected to."""
-    from orchestrator.store.database import upgrade
-
-    with servers.database(postgres_server) as url:
-        upgrade(url)
-        name = servers.database_name(url)
-        servers.leave(postgres_server, name)
+    with servers.template(postgres_server) as name:
         yield name
 
 

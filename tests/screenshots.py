@@ -13,7 +13,6 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from orchestrator.store.database import upgrade
 from tests import extremes, flights, servers
 from tests.city import City, city
 from tests.e2e.conftest import ARGUMENTS, CHROMIUM
@@ -35,14 +34,11 @@ def _city() -> Iterator[City]:
     with (
         servers.postgres() as postgres,
         servers.broker() as broker,
-        servers.database(postgres) as template,
+        servers.template(postgres) as template,
         tempfile.TemporaryDirectory() as folder,
+        city(postgres, template, servers.BrokerPlaces(broker), Path(folder)) as found,
     ):
-        upgrade(template)
-        name = servers.database_name(template)
-        servers.leave(postgres, name)
-        with city(postgres, name, servers.BrokerPlaces(broker), Path(folder)) as found:
-            yield found
+        yield found
 
 
 def morning(city: City) -> dict[str, str]:

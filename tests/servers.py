@@ -107,6 +107,18 @@ def database(server: str, *, template: str | None = None) -> Iterator[str]:
             connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
+@contextmanager
+def template(server: str) -> Iterator[str]:
+    """Name of a migrated database that nobody is connected to: `database` makes copies of it."""
+    from orchestrator.store.database import upgrade
+
+    with database(server) as url:
+        upgrade(url)
+        name = database_name(url)
+        leave(server, name)
+        yield name
+
+
 def database_name(url: str) -> str:
     return urlsplit(url).path.removeprefix("/")
 

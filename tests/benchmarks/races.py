@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.store.database import upgrade
 from tests import flights, races, servers
 from tests.benchmarks import machine
 from tests.judging import WINNERS, Race, judge
@@ -33,14 +32,11 @@ def course(seed: int) -> Iterator[Course]:
     with (
         servers.postgres() as postgres,
         servers.broker() as broker,
-        servers.database(postgres) as template,
+        servers.template(postgres) as template,
         tempfile.TemporaryDirectory() as folder,
+        races.course(postgres, template, servers.BrokerPlaces(broker), Path(folder), seed=seed) as found,
     ):
-        upgrade(template)
-        name = servers.database_name(template)
-        servers.leave(postgres, name)
-        with races.course(postgres, name, servers.BrokerPlaces(broker), Path(folder), seed=seed) as found:
-            yield found
+        yield found
 
 
 def run(course: Course, count: int) -> list[Race]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -37,6 +36,10 @@ WITHIN = 150.0  # seconds until all have ended, on a busy machine; nothing is ti
 UNTIL_MENDED = "0ee2d89"  # answers 500 to who asks for a status after a column was added: it has prepared `SELECT *`
 TABLES = """
 SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'
+"""
+GAPS = """
+SELECT i.id FROM instance i LEFT JOIN history h ON h.instance_id = i.id GROUP BY i.id, i.history_seq
+HAVING count(*) <> i.history_seq OR max(h.seq) <> i.history_seq OR min(h.seq) <> 1
 """
 
 
@@ -118,50 +121,80 @@ def settings(postgres_server: str, broker_url: str, town: Town, tmp_path: Path) 
         )  # fmt: skip
 
 
-def test_old_and_new_share_database_and_queues_and_nothing_is_lost_or_done_twice(
-    old: Program, settings: Settings, town: Town, tmp_path: Path
-) -> None:
+@dataclass(kw_only=True)
+class Rollout:
+    """The old program's fleet and ours, and one scene after the other."""
+
+    sky: Sky
+    elders: Fleet
+    ours: Fleet
+
+    def the_old_one_flies_alone(self) -> None:
+        self.elders.program.run(self.elders.settings, "db", "upgrade")
+        self.elders.start(WORKERS)
+        for workflow in shapes.WORKFLOWS:
+            self.elders.put(workflow, shapes.text(workflow))
+        self.sky.begin("on the old schema", [self.elders])
+        processes.wait_until(lambda: self.sky.ended() > 0, within=WITHIN)
+
+    def the_schema_is_expanded_while_calls_are_in_flight(self) -> None:
+        self.sky.town.gate.clear()  # whoever calls now is in the midst of it until ours are there
+        self.ours.program.run(self.ours.settings, "db", "upgrade")
+        expand(self.sky)
+
+    def ours_join(self) -> None:
+        self.ours.start(WORKERS)
+        self.sky.town.gate.set()
+        joined = self.sky.now()
+        self.sky.begin("side by side", [self.elders, self.ours])
+        self.sky.decide(self.ours, self.elders)
+        both_have_worked(self.sky, joined, self.elders, self.ours)
+
+    def the_old_ones_leave(self) -> None:
+        self.elders.leave()
+        self.elders.left()
+        self.sky.begin("on the new program alone", [self.ours])
+        self.sky.decide(self.ours)
+
+    def all_go_back(self) -> None:
+        """Old ones join on the newer schema, and ours leave; the old ones finish."""
+        self.elders.start(WORKERS)
+        back = self.sky.now()
+        self.sky.begin("on the way back", [self.elders])
+        both_have_worked(self.sky, back, self.elders, self.ours)
+        self.ours.leave()
+        self.ours.left()
+        self.sky.all_end(self.elders)
+
+    def the_old_one_tells_how_all_ended(self) -> None:
+        if not old_is(UNTIL_MENDED):
+            told = {self.elders.status(instance)["status"] for instance, _ in of_all(self.sky)}
+            assert told == {"COMPLETED", "COMPENSATED"}
+
+
+@pytest.fixture
+def rollout(old: Program, settings: Settings, town: Town, tmp_path: Path) -> Iterator[Rollout]:
+    """Nothing runs yet but the other team's Celery app."""
     assert settings.database_url is not None
     assert settings.broker_url is not None
-    sky = Sky(url=settings.database_url, town=town, reports=tmp_path)
-    with ExitStack() as running:
-        elders, ours = (running.enter_context(fleet(program, settings)) for program in (old, present()))
+    with (
+        fleet(old, settings) as elders,
+        fleet(present(), settings) as ours,
+        other_team.process(settings.broker_url, tmp_path),
+    ):
+        yield Rollout(sky=Sky(url=settings.database_url, town=town, reports=tmp_path), elders=elders, ours=ours)
 
-        old.run(settings, "db", "upgrade")
-        elders.start(WORKERS)
-        running.enter_context(other_team.process(settings.broker_url, tmp_path))
-        for workflow in shapes.WORKFLOWS:
-            elders.put(workflow, shapes.text(workflow))
-        sky.begin("on the old schema", [elders])
-        processes.wait_until(lambda: sky.ended() > 0, within=WITHIN)
-        town.gate.clear()  # whoever calls now is in the midst of it until ours are there
 
-        present().run(settings, "db", "upgrade")
-        expand(sky)
-        ours.start(WORKERS)
-        town.gate.set()
-        joined = sky.now()
-        sky.begin("side by side", [elders, ours])
-        sky.decide(ours, elders)
-        both_have_worked(sky, joined, elders, ours)
-
-        elders.leave()
-        elders.left()
-        sky.begin("on the new program alone", [ours])
-        sky.decide(ours)
-
-        elders.start(WORKERS)  # the way back
-        back = sky.now()
-        sky.begin("on the way back", [elders])
-        both_have_worked(sky, back, elders, ours)
-        ours.leave()
-        ours.left()
-        sky.all_end(elders)
-        if not old_is(UNTIL_MENDED):
-            assert {elders.status(instance)["status"] for instance, _ in of_all(sky)} == {"COMPLETED", "COMPENSATED"}
-        ours.start(0)
-        everything_is_as_it_should_be(sky, ours)
-        some_were_flown_by_both(sky, elders, ours)
+def test_old_and_new_share_database_and_queues_and_nothing_is_lost_or_done_twice(rollout: Rollout) -> None:
+    rollout.the_old_one_flies_alone()
+    rollout.the_schema_is_expanded_while_calls_are_in_flight()
+    rollout.ours_join()
+    rollout.the_old_ones_leave()
+    rollout.all_go_back()
+    rollout.the_old_one_tells_how_all_ended()
+    rollout.ours.start(0)
+    everything_is_as_it_should_be(rollout.sky, rollout.ours)
+    some_were_flown_by_both(rollout.sky, rollout.elders, rollout.ours)
 
 
 def expand(sky: Sky) -> None:
@@ -194,27 +227,26 @@ def everything_is_as_it_should_be(sky: Sky, web: Fleet) -> None:
     assert len(flown) == 4 * EACH * len(shapes.STARTED)
     children = sky.query("SELECT id, workflow_id, status FROM instance WHERE parent_id IS NOT NULL")
     assert len(children) == 4 * EACH
+    assert {row[2] for row in children} == {"COMPLETED"}
     ends = {row[0].hex: row[1] for row in sky.query("SELECT id, status FROM instance")}
     assert {trace: ends[trace] for trace, _ in flown} == {trace: shapes.ENDS[name] for trace, name in flown}
-    assert {row[2] for row in children} == {"COMPLETED"}
-
-    assert sky.town.doubles() == {}
-    for trace, name in [*flown, *((row[0].hex, row[1]) for row in children)]:
-        done = sky.town.done(trace)
-        expected = list(shapes.EFFECTS[name])
-        assert (done if name in shapes.HAVE_ORDER else sorted(done)) == (
-            expected if name in shapes.HAVE_ORDER else sorted(expected)
-        ), name
-    written = Counter(effect["call"]["key"] for effect in other_team.effects(sky.reports))
-    assert written == {f"{trace}:write:g1:do": 1 for trace, name in flown if name == "reported"}
-
-    assert sky.query(
-        "SELECT i.id FROM instance i LEFT JOIN history h ON h.instance_id = i.id GROUP BY i.id, i.history_seq"
-        " HAVING count(*) <> i.history_seq OR max(h.seq) <> i.history_seq OR min(h.seq) <> 1"
-    ) == [], "histories are numbered without a gap"  # fmt: skip
-    assert sky.query("SELECT key FROM outbox WHERE sent_at IS NULL") == []
     for trace, name in flown[:: EACH + 1]:
         assert web.status(trace)["status"] == shapes.ENDS[name]
+    effects_are_those_of_the_definitions(sky, [*flown, *((row[0].hex, row[1]) for row in children)])
+    assert sky.query(GAPS) == [], "histories are numbered without a gap"
+    assert sky.query("SELECT key FROM outbox WHERE sent_at IS NULL") == []
+
+
+def effects_are_those_of_the_definitions(sky: Sky, flown: Sequence[tuple[str, str]]) -> None:
+    """Each once, and in their order where there is one; by the ledgers of the services and of the other team."""
+    assert sky.town.doubles() == {}
+    for trace, name in flown:
+        done, expected = sky.town.done(trace), list(shapes.EFFECTS[name])
+        if name not in shapes.HAVE_ORDER:
+            done, expected = sorted(done), sorted(expected)
+        assert done == expected, name
+    written = Counter(effect["call"]["key"] for effect in other_team.effects(sky.reports))
+    assert written == {f"{trace}:write:g1:do": 1 for trace, name in flown if name == "reported"}
 
 
 def some_were_flown_by_both(sky: Sky, *fleets: Fleet) -> None:

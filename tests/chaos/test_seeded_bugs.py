@@ -1,76 +1,27 @@
-"""Bugs planted in the engine and really executed: the checker reports each by its kind, and nothing without them."""
+"""Bugs planted in how an attempt is fenced, keyed and answered: the checker reports each by its kind, and nothing without."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 import tasks.legs
-from orchestrator import attempts, children, compensation, conclusions, flow
+from orchestrator import attempts, compensation, conclusions
 from orchestrator.attempts import Attempt
 from orchestrator.instance import Instance
 from orchestrator.lane import Call
-from orchestrator.rows import Row
-from orchestrator.store import due, transitions
+from orchestrator.store import transitions
 from orchestrator.sweep import sweep
 from orchestrator.system import System
-from tests import flights, servers
-from tests.chaos import checker, recorded
+from tests import flights
+from tests.chaos.seeded import SEQUENCE, Plant, Scene, nothing
 from tests.chaos.shapes import PAYLOAD
-from tests.services import LEASE, LOST_AFTER, REJECTED, Airport
+from tests.services import LEASE, LOST_AFTER, REJECTED
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
-
-Plant = Callable[[pytest.MonkeyPatch], None]
-
-SEQUENCE = """
-id: sequence
-steps:
-  - {id: a, service: keyed.a, compensate: keyed.ua, retry: {backoff: 1ms}}
-  - {id: b, service: keyed.b, compensate: keyed.ub}
-"""
-BRANCHES = """
-id: branches
-steps:
-  - id: both
-    branches:
-      one: [{id: x, service: keyed.x}]
-      other: [{id: y, service: keyedFar.y}]
-  - {id: last, service: keyed.last}
-"""
-NEIGHBOURS = """
-id: neighbours
-steps:
-  - {id: x, service: keyed.x, parallel: true}
-  - {id: y, service: keyedFar.y, parallel: true}
-  - {id: last, service: keyed.last}
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scene:
-    airport: Airport
-    ledger: Path
-
-    def kinds(self) -> set[str]:
-        return checker.check(self.airport.system.database.url, self.ledger).kinds
-
-
-@pytest.fixture
-def scene(
-    postgres_server: str, database_template: str, broker_places: servers.BrokerPlaces, tmp_path: Path
-) -> Iterator[Scene]:
-    with recorded.place(postgres_server, database_template, broker_places, tmp_path) as airport:
-        yield Scene(airport=airport, ledger=tmp_path / "ledger.jsonl")
-
-
-def nothing(_: pytest.MonkeyPatch) -> None:
-    """No bug."""
-
 
 # The fence
 
@@ -220,141 +171,4 @@ def test_an_errback_that_compensates_what_lives(
         if airport.status(lives)["status"] == "WAITING":
             airport.decide(lives, "b", decision="approved")
         airport.ended(lives)
-    assert scene.kinds() == reported
-
-
-# The sweep
-
-
-def lose_the_sweep(patch: pytest.MonkeyPatch) -> None:
-    """Nobody looks for lost leases."""
-    patch.setattr(due, "lost_instances", lambda *_: [])
-
-
-@pytest.mark.parametrize(("plant", "reported"), [(nothing, set()), (lose_the_sweep, {"not-ended"})])
-def test_a_lost_lease_that_nobody_finds(
-    plant: Plant, reported: set[str], scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plant(monkeypatch)
-    airport = scene.airport
-    instance = airport.fly(SEQUENCE, PAYLOAD)
-    assert airport.claim(instance, "a", worker="one that dies")
-    airport.clock.advance(LEASE * 3)
-    sweep(airport.system)
-    airport.run(instance, "a")
-    assert scene.kinds() == reported
-
-
-def park_what_was_lost(patch: pytest.MonkeyPatch) -> None:
-    """Whatever was lost is left for a person, on every lane: nothing doubles, everything is visibly parked."""
-
-    def park(instance: Instance, row: Row, **_: object) -> None:
-        attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error="lost")
-
-    patch.setattr(attempts, "lose", park)
-
-
-@pytest.mark.parametrize(("plant", "reported"), [(nothing, set()), (park_what_was_lost, {"doubt-needless"})])
-def test_a_lost_attempt_that_is_left_for_a_person_although_it_may_be_repeated(
-    plant: Plant, reported: set[str], scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plant(monkeypatch)
-    airport = scene.airport
-    instance = airport.fly("id: one\nsteps: [{id: a, service: keyed.a}]", PAYLOAD)
-    assert airport.claim(instance, "a", worker="one that dies")
-    airport.clock.advance(LEASE * 3)
-    sweep(airport.system)
-    airport.run(instance, "a")
-    assert scene.kinds() == reported
-
-
-def lose_the_sweep_of_waits(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(due, "overdue_instances", lambda *_: [])
-
-
-@pytest.mark.parametrize(("plant", "reported"), [(nothing, set()), (lose_the_sweep_of_waits, {"not-ended"})])
-def test_a_wait_that_nobody_ends(
-    plant: Plant, reported: set[str], scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plant(monkeypatch)
-    airport = scene.airport
-    instance = airport.fly("id: timer\nsteps: [{id: rest, wait: 1h}]")
-    airport.run(instance, "rest")
-    assert scene.kinds() == set()
-    airport.clock.advance(3601)
-    sweep(airport.system)
-    assert scene.kinds() == reported
-
-
-def forget_the_parent(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(children, "carry", lambda _: 0)
-
-
-@pytest.mark.parametrize(("plant", "reported"), [(nothing, set()), (forget_the_parent, {"not-ended"})])
-def test_a_parent_that_is_never_told(
-    plant: Plant, reported: set[str], scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plant(monkeypatch)
-    airport = scene.airport
-    airport.define("id: site\nsteps: [{id: visit, service: keyed.visit}]")
-    parent = airport.fly("id: permit\nsteps: [{id: inspection, workflow: site}]", PAYLOAD)
-    airport.run(parent, "inspection")
-    [[child]] = airport.query("SELECT id FROM instance WHERE parent_id IS NOT NULL")
-    airport.run(child.hex, "visit")
-    sweep(airport.system)
-    assert scene.kinds() == reported
-
-
-# The join
-
-
-def count_an_arrival_twice(patch: pytest.MonkeyPatch) -> None:
-    """The join is ready when the first branch has ended."""
-    arrive = flow._arrive
-
-    def twice(instance: Instance, block: str) -> None:
-        row = instance.row(block)
-        assert row is not None
-        instance.amend(row, branches_left=row.branches_left - 1)
-        arrive(instance, block)
-
-    patch.setattr(flow, "_arrive", twice)
-
-
-def pass_the_join_twice(patch: pytest.MonkeyPatch) -> None:
-    """What follows is begun once more when it has ended, as by a late message that nobody drops."""
-    leave, begun = flow._leave, set()
-
-    def again(instance: Instance, step: str) -> None:
-        if step == "last" and instance.header.id not in begun:
-            begun.add(instance.header.id)
-            flow._ready(instance, step, instance.row(step))
-        else:
-            leave(instance, step)
-
-    patch.setattr(flow, "_leave", again)
-
-
-@pytest.mark.parametrize("definition", [BRANCHES, NEIGHBOURS], ids=["branches", "neighbours"])
-@pytest.mark.parametrize(
-    ("plant", "reported"),
-    [
-        (nothing, set()),
-        (count_an_arrival_twice, {"join-early", "effect-out-of-order"}),
-        (pass_the_join_twice, {"join-doubled", "effect-doubled"}),
-    ],
-)
-def test_a_join_that_is_counted_twice(
-    plant: Plant, reported: set[str], definition: str, scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plant(monkeypatch)
-    airport = scene.airport
-    held = airport.service.hold("y")
-    with flights.worker(airport.system):
-        instance = airport.fly(definition, PAYLOAD)
-        airport.service.came("y")
-        if plant is count_an_arrival_twice:
-            airport.service.came("last")
-        held.set()
-        assert airport.ended(instance)["status"] == "COMPLETED"
     assert scene.kinds() == reported

@@ -11,13 +11,21 @@ from tests.services import Airport
 
 
 @pytest.fixture(scope="module")
+def registered() -> str:
+    """The services file, where {url} is the service; a module may have other lanes."""
+    return services.LANES
+
+
+@pytest.fixture(scope="module")
 def shared_tower(
     postgres_server: str,
     database_template: str,
     broker_places: servers.BrokerPlaces,
     tmp_path_factory: pytest.TempPathFactory,
+    registered: str,
 ) -> Iterator[Airport]:
-    with services.airport(postgres_server, database_template, broker_places, tmp_path_factory.mktemp("tower")) as found:
+    folder = tmp_path_factory.mktemp("tower")
+    with services.airport(postgres_server, database_template, broker_places, folder, registered) as found:
         yield found
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from tests import servers, services
 from tests.integration.test_lane_http import Behaviour, Service, answer, raw
 from tests.services import Airport, is_gapless
 from tests.uncertain import onward
@@ -104,18 +103,8 @@ def hostile() -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module")
-def shared_tower(
-    postgres_server: str,
-    database_template: str,
-    broker_places: servers.BrokerPlaces,
-    tmp_path_factory: pytest.TempPathFactory,
-    hostile: Service,
-) -> Iterator[Airport]:
-    lanes = LANES.replace("HOSTILE", hostile.url)
-    with services.airport(
-        postgres_server, database_template, broker_places, tmp_path_factory.mktemp("hostile"), lanes
-    ) as found:
-        yield found
+def registered(hostile: Service) -> str:
+    return LANES.replace("HOSTILE", hostile.url)
 
 
 def flown(tower: Airport, lane: str) -> dict[str, Any]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 
 from orchestrator import cli, engine
 from orchestrator.api.app import create_app
 from orchestrator.errors import Conflict, OrchestratorError
-from tests import servers, services
 from tests.services import LOST_AFTER, LOST_BEFORE, REJECTED, Airport, Answer, is_gapless, order_of, states_of
 from tests.uncertain import REGISTERED, Late, onward
 
@@ -37,16 +35,8 @@ steps:
 
 
 @pytest.fixture(scope="module")
-def shared_tower(
-    postgres_server: str,
-    database_template: str,
-    broker_places: servers.BrokerPlaces,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Airport]:
-    with services.airport(
-        postgres_server, database_template, broker_places, tmp_path_factory.mktemp("settled"), REGISTERED
-    ) as found:
-        yield found
+def registered() -> str:
+    return REGISTERED
 
 
 def flown(tower: Airport, text: str, *answers: Answer) -> str:
