@@ -44,21 +44,27 @@ class Watch:
     def __init__(self, system: System, *, hands: int) -> None:
         self._system, self._hands = system, hands
         self._told: set[Call] = set()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hung", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
+    def stop(self) -> None:
+        """A worker's own goes on until the process has ended: also what it does at its end can hang."""
+        self._stopped.set()
+        self._thread.join()
+        faulthandler.cancel_dump_traceback_later()
+
     def _run(self) -> None:
         lease = self._system.settings.lease
-        pause = threading.Event()
-        while True:
+        while not self._stopped.is_set():
             faulthandler.dump_traceback_later(max(LEAST, STARVED * lease), exit=True)  # armed anew by each turn
             try:
                 self.look()
             except Exception:  # without this thread the timer would end the process
                 log.exception("the watch could not look, and will again")
-            pause.wait(lease * LOOK)
+            self._stopped.wait(lease * LOOK)
 
     def look(self) -> None:
         """One turn."""

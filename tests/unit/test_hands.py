@@ -150,9 +150,10 @@ def test_a_watch_that_could_not_look_looks_again(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("no thread can be told")
 
     system.hands = SimpleNamespace(hung=hung)
-    Watch(system, hands=2).start()
+    watch = Watch(system, hands=2)
+    watch.start()
     assert twice.wait(timeout=20)
-    system.hands = Hands()
+    watch.stop()
 
 
 def test_where_a_thread_is_can_be_told() -> None:
