@@ -133,3 +133,11 @@ def _by_step(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[str, str | 
 
 def percentile(sorted_values: Sequence[float], share: float) -> float:
     return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * share))]
+
+
+def spread(sorted_values: Sequence[float]) -> str:
+    """Of seconds."""
+    if not sorted_values:
+        return "none"
+    p50, p99 = (percentile(sorted_values, share) for share in (0.5, 0.99))
+    return f"p50 {p50:.1f} s, p99 {p99:.1f} s, max {sorted_values[-1]:.1f} s"

@@ -37,4 +37,5 @@ def violations(database_url: str, starts: Starts, answers: Answers, ending: Endi
         ),
         *(f"VIOLATION cancel {one}: it was acknowledged" for one in starts.cancelled if one not in cancelled),
         *(f"VIOLATION liveness -: {text}" for text in ending.left),
+        *(f"VIOLATION idle {text}" for text in ending.idle),
     ]

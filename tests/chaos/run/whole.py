@@ -83,6 +83,7 @@ def _run(found: Arena, console: Console) -> list[str]:
         load.starts.wrong.append("a start was not answered")
     if ended.took is not None:
         console.timed(f"all have ended or are parked, after {ended.took:.1f} s")
+    ended.tell(console.say)
     url = found.settings.database_url or ""
     wrong = own_checks.violations(url, load.starts, decider.answers, ended)
     _tell(found, burning, load.starts, decider, console.say)
@@ -144,11 +145,8 @@ def _tell_recovery(found: Arena, kills_since: float, say: Callable[[str], None])
     url, ever = found.settings.database_url or "", 1e12
     for when, since, until in (("under fire", 0.0, kills_since), ("with no other fault", kills_since, ever)):
         back = figures.recovery(url, found.workers, since=since, until=until)
-        spread = "none"
-        if back.claimed:
-            p50, p99 = (figures.percentile(back.claimed, share) for share in (0.5, 0.99))
-            spread = f"{len(back.claimed)} after p50 {p50:.1f} s, p99 {p99:.1f} s, max {back.claimed[-1]:.1f} s"
-        say(f"recovery, {when}: from the kill of a worker until a step that it held was claimed again: {spread}; "
+        say(f"recovery, {when}: from the kill of a worker until a step that it held was claimed again: "
+            f"{len(back.claimed)} after {figures.spread(back.claimed)}; "
             f"{len(back.parked)} were parked, {back.settled} settled otherwise")  # fmt: skip
 
     killed = [life for worker in found.workers for life in worker.deaths if (life.ended or 0.0) >= kills_since]

@@ -1,0 +1,96 @@
+"""The chaos run's own verdict: what it is to report is reported, and a run that has shown nothing says so."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from orchestrator.system import System
+from tests import flights
+from tests.chaos.run import stillness
+from tests.chaos.run.ending import Ending
+from tests.chaos.run.stillness import Bound, Course
+
+pytestmark = [pytest.mark.chaos]
+
+# -- liveness: the last fault has ended at 100
+
+BOUND = Bound(since=100.0, start=10.0, still=20.0, turn=0.0)
+
+
+def course(name: str, *entries: float, ended: float | None = None, status: str = "RUNNING", **more: object) -> Course:
+    known: dict[str, object] = {"began": 90.0, "workflow": "sequence", "status": status}
+    return Course(instance=name, entries=entries, ended=ended, **{**known, **more})  # type: ignore[arg-type]
+
+
+MOVING = [course(f"moving-{number}", *(100.0 + second for second in range(60))) for number in range(5)]
+
+
+def idle(*courses: Course, bound: Bound = BOUND, until: float = 160.0) -> list[str]:
+    return [text.partition(" (")[0] for text in stillness.idle([*MOVING, *courses], bound, until)]
+
+
+def test_one_that_idles_among_moving_ones_is_reported_by_name() -> None:
+    assert idle(course("idle")) == ["idle"]
+    assert idle(course("rests", 101.0, 102.0)) == ["rests"]
+    assert idle() == []
+
+
+def test_one_that_has_gone_on_by_itself_at_last_was_idle_before() -> None:
+    assert idle(course("late", 101.0, 145.0, ended=145.0)) == ["late"]
+    assert idle(course("first", 131.0, ended=131.0)) == ["first"]
+    assert idle(course("in time", 129.0, ended=129.0)) == []
+
+
+def test_a_violation_says_what_stood_still_for_how_long() -> None:
+    (told,) = Ending(took=1.0, courses=(*MOVING, course("idle", 112.0)), bound=BOUND, until=160.0).idle
+    assert told == "idle (sequence, RUNNING) wrote no history for 48.0 s, and 20.0 s are allowed"
+
+
+def test_what_is_parked_or_has_ended_may_rest_and_what_was_recalled_had_ended() -> None:
+    assert idle(course("parked", 101.0, status="STUCK"), course("parked before", status="STUCK")) == []
+    assert idle(course("ended", 101.0, ended=101.0, status="COMPLETED")) == []
+    assert idle(course("recalled", 150.0, 151.0, ended=151.0, woken=[150.0])) == []
+
+
+def test_one_that_was_started_late_is_judged_from_its_start_on() -> None:
+    assert idle(course("young", began=150.0)) == []
+    assert idle(course("old enough", began=150.0), until=171.0)[-1:] == ["old enough"]
+
+
+def test_a_turn_is_granted_where_half_of_the_backlog_took_long_and_never_for_an_idle_minority() -> None:
+    slow = [course(f"slow-{at}", *range(101, 110 + at), ended=110.0 + at) for at in range(40)]
+    assert stillness.turn(slow, since=100.0, start=10.0, rate=1.0) == 2 * (129 - 110)
+    quick = [course(f"quick-{at}", 105.0, ended=105.0) for at in range(40)]
+    assert stillness.turn([*quick, *(course(f"idle-{at}") for at in range(30))], 100.0, 10.0, 1.0) == 0
+    assert stillness.turn([course("alone")], 100.0, 10.0, 1.0) == 1, "no more than it needs at the least rate"
+    assert stillness.turn([], 100.0, 10.0, 1.0) == 0
+
+
+PARENT = "id: parent\nsteps: [{id: inner, workflow: child}]"
+CHILD = "id: child\nsteps: [{id: a, pause: true}]"
+
+
+@pytest.mark.integration
+def test_courses_are_read_from_the_history_and_a_parent_moves_with_its_child(worker: System) -> None:
+    flights.define(worker, CHILD)
+    flights.define(worker, PARENT)
+    with psycopg.connect(worker.settings.database_url or "", autocommit=True) as connection:
+        before = stillness.moment(connection)
+        gone = flights.start(worker, "child", {})
+        parent = flights.start(worker, "parent", {})
+        flights.reached(worker, parent, "WAITING")
+        child = flights.until(lambda: _child_of(connection, parent), "the child waits")
+        courses = {one.instance.replace("-", ""): one for one in stillness.read(connection, before)}
+        assert set(courses) == {gone, parent, child}
+        assert set(courses[child].entries) < set(courses[parent].entries)
+        assert before <= courses[child].began <= min(courses[child].entries)
+        later = stillness.read(connection, stillness.moment(connection))
+        assert [one.entries for one in later] == [[], [], []], "none has moved since"
+
+
+def _child_of(connection: psycopg.Connection[tuple[object, ...]], parent: str) -> str | None:
+    found = connection.execute(
+        "SELECT replace(id::text, '-', '') FROM instance WHERE parent_id = %s AND status = 'WAITING'", [parent]
+    ).fetchone()
+    return str(found[0]) if found else None
