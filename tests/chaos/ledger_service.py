@@ -7,7 +7,7 @@ what it is sent again, as `blind` does; `safe` has no effects. All of them refus
 
 It fails the step that `payload.failAt` names, answers lanes that end in `Later` by 202, writes down in `asked.jsonl`
 whom to call back, and behaves as badly as `POST /control {"misbehave": 0.1}` says: the decisions stand in the ledger, but
-what goes over the wire is late, cut short, hostile, or a 5xx before or after the effect.
+what goes over the wire is late, cut short, hostile, or a 5xx before or after the effect. `ills.txt` has a line for each.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,15 +28,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-LEDGER, ASKED = "ledger.jsonl", "asked.jsonl"
+LEDGER, ASKED, SUFFERED = "ledger.jsonl", "asked.jsonl", "ills.txt"
 SLOW = 3.0  # seconds: longer than the lanes' timeout
 WORK = 0.2  # seconds that a call takes at most while it misbehaves: who is killed then had something in hand
 HUGE = 100_000_000  # bytes
+LARGE = 1_000_000  # bytes that a reply may have: a huge one counts when the caller was offered more
 
 # What may be done to a call, and how often in proportion. `before` and `after`: the effect.
 ILLS = {
     "slow before": 3, "slow after": 3, "500 before": 4, "500 after": 4, "503": 4, "429": 2, "hung up before": 3,
-    "hung up after": 4, "truncated": 4, "NUL": 3, "deep": 3, "not JSON": 2, "infinite": 1, "lone surrogate": 1, "huge": 0.3,
+    "hung up after": 4, "truncated": 4, "NUL": 3, "deep": 3, "not JSON": 2, "infinite": 1, "lone surrogate": 1, "huge": 1,
 }  # fmt: skip
 HOSTILE = {
     "NUL": b'{"result": {"text": "a\\u0000b"}}',
@@ -91,6 +93,7 @@ class Ledger:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         self._file = os.open(folder / LEDGER, flags, 0o644)
         self._asked = os.open(folder / ASKED, flags, 0o644)
+        self._suffered = os.open(folder / SUFFERED, flags, 0o644)
         self._lock = threading.Lock()
         self._lines = 0
         self._answers: dict[str, Answer] = {}
@@ -119,6 +122,9 @@ class Ledger:
         with self._lock:
             self._write("ask", request)
             return self._answers.get(request.key.text, Answer(status=404, body=b"{}"))
+
+    def suffered(self, ill: str) -> None:
+        os.write(self._suffered, ill.encode() + b"\n")
 
     def _decide(self, request: Request, body: dict[str, Any]) -> Answer:
         key = request.key
@@ -190,14 +196,16 @@ class Handler(BaseHTTPRequestHandler):
         ill = self.server.ill()
         if self.server.misbehave:
             time.sleep(self.server.random.uniform(0, WORK))
-        if not self._spoiled_before(ill):
-            self._spoil(ill, self.server.ledger.perform(request))
+        self._answer(ill, lambda: self.server.ledger.perform(request))
 
     def do_GET(self) -> None:
         _, lane, operation, key = self.path.split("/")
         ill = self.server.ill()
-        if not self._spoiled_before(ill):
-            self._spoil(ill, self.server.ledger.ask(self._request(lane, operation, key, b"")))
+        self._answer(ill, lambda: self.server.ledger.ask(self._request(lane, operation, key, b"")))
+
+    def _answer(self, ill: str, answer: Callable[[], Answer]) -> None:
+        if (self._spoiled_before(ill) or self._spoil(ill, answer())) and ill:
+            self.server.ledger.suffered(ill)
 
     def _request(self, lane: str, operation: str, key: str, content: bytes) -> Request:
         return Request(
@@ -220,7 +228,8 @@ class Handler(BaseHTTPRequestHandler):
             return True
         return False
 
-    def _spoil(self, ill: str, answer: Answer) -> None:
+    def _spoil(self, ill: str, answer: Answer) -> bool:
+        """Whether it came to that."""
         if ill == "slow after":
             time.sleep(SLOW)
         if ill == "500 after":
@@ -233,17 +242,21 @@ class Handler(BaseHTTPRequestHandler):
         elif ill in HOSTILE:
             self._send(200, HOSTILE[ill])
         elif ill == "huge":
-            self._send_huge()
+            return self._send_huge() > LARGE
         else:
             self._send(answer.status, answer.body)
+        return True
 
-    def _send_huge(self) -> None:
+    def _send_huge(self) -> int:
+        """Returns how many bytes the caller let us send: it may hang up as soon as it has seen enough."""
         self._send(200, b'"', length=HUGE)
-        piece = b"x" * 65_536
+        piece, sent = b"x" * 65_536, 0
         with suppress(OSError):
-            for _ in range(HUGE // len(piece)):
+            while sent < HUGE - len(piece):
                 self.wfile.write(piece)
+                sent += len(piece)
         self._hang_up()
+        return sent
 
     def _hang_up(self) -> None:
         self.close_connection = True

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
 import psycopg
 import pytest
 
+from orchestrator.servers.ports import LOOPBACK, free_port
 from orchestrator.system import System
 from tests import flights
-from tests.chaos.run import stillness
+from tests.chaos.run import faults_network, faults_servers, stillness
+from tests.chaos.run.broker import Valkey
 from tests.chaos.run.ending import Ending
+from tests.chaos.run.fire import Fire
+from tests.chaos.run.options import Options
 from tests.chaos.run.stillness import Bound, Course
 
 pytestmark = [pytest.mark.chaos]
@@ -94,3 +103,57 @@ def _child_of(connection: psycopg.Connection[tuple[object, ...]], parent: str) -
         "SELECT replace(id::text, '-', '') FROM instance WHERE parent_id = %s AND status = 'WAITING'", [parent]
     ).fetchone()
     return str(found[0]) if found else None
+
+
+# -- faults are counted when they were done, and end for themselves
+
+
+def fire_of(relays: object, **arena: object) -> Fire:
+    arena = {"relays": relays, "booted_within": 1.0, "options": Options(seconds=1, seed=1), **arena}
+    return Fire(arena=SimpleNamespace(**arena), chance=random.Random(1), say=lambda _: None)  # type: ignore[arg-type]
+
+
+class Relays:
+    """Notes the orders."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[str, ...]] = []
+
+    def order(self, what: str, *links: str, **_: float) -> None:
+        self.orders.append((what, *links))
+
+
+def test_the_end_of_an_older_fault_does_not_end_a_newer_one_on_the_same_link() -> None:
+    relays = Relays()
+    fire = fire_of(relays)
+    faults_network._order(fire, "cut", 1.0, "a", "b")
+    faults_network._order(fire, "stall", 2.0, "b", "c")
+    fire.put_out()  # in the order of time
+    assert relays.orders[2:] == [("heal", "a"), ("heal", "b", "c")]
+
+
+def test_a_cable_that_was_pulled_again_stays_out_until_the_second_time_is_over() -> None:
+    plugged: list[None] = []
+    far = SimpleNamespace(pull=lambda: None, plug=lambda: plugged.append(None))
+    fire = fire_of(Relays(), faraway=far, workers=[SimpleNamespace(name="worker-4")])
+    faults_network._pull(fire)
+    faults_network._pull(fire)
+    assert len(fire._planned) == 2
+    fire.put_out()
+    assert len(plugged) == 1
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_wipe_of_a_broker_that_was_away_is_not_counted(is_there: bool) -> None:
+    broker = SimpleNamespace(name="valkey", wipe=lambda: is_there)
+    fire = fire_of(Relays(), broker=broker)
+    wipe = next(one for one in faults_servers.faults("valkey") if one.begin is faults_servers._wipe)
+    fire.burn(0.05, [replace(wipe, every=0.001)])
+    assert bool(fire.counts["broker wiped"]) is is_there
+
+
+def test_a_wipe_says_whether_the_broker_has_obeyed(tmp_path: Path) -> None:
+    """As far as it goes without a server: nobody listens there."""
+    away = Valkey.__new__(Valkey)
+    away.url = f"redis://{LOOPBACK}:{free_port()}/0"
+    assert away.wipe() is False

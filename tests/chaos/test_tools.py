@@ -18,10 +18,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from orchestrator.servers.ports import LOOPBACK, free_port
-from tests.chaos.ledger_service import LEDGER, Service
+from tests.chaos.ledger_service import LEDGER, SUFFERED, Service
 from tests.chaos.run import faraway, figures
 from tests.chaos.run.members import Life
 from tests.chaos.run.relays import Link, Relays
+from tests.processes import wait_until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
@@ -232,6 +233,24 @@ def test_a_service_refuses_what_arrives_after_its_undo_and_the_step_that_is_to_f
         assert call(f"{url}/keyed/charge", "one:charge:g1:do") == 409
         assert call(f"{url}/keyed/charge", "two:charge:0:g1:do", failAt="charge") == 422
     assert [line for line in told(tmp_path) if line[0] == "effect"] == [("effect", "one:charge:g1:undo")]
+
+
+HUGE_HEAD = "POST /keyed/charge HTTP/1.1\r\nHost: here\r\nIdempotency-Key: t:charge:g1:do\r\nX-Attempt: 1\r\nContent-Length: 28\r\n\r\n"
+
+
+@pytest.mark.parametrize(("taken", "counted"), [(1, ""), (40_000_000, "huge\n")])
+def test_a_reply_of_100_mb_counts_when_the_caller_has_taken_too_much_of_it(
+    taken: int, counted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Service, "ill", lambda _: "huge")
+    monkeypatch.setattr("tests.chaos.ledger_service.LARGE", 30_000_000)  # more than the kernel takes for nobody
+    with service(tmp_path) as url:
+        with socket.create_connection((LOOPBACK, urlsplit(url).port or 0)) as peer:
+            peer.sendall(HUGE_HEAD.encode() + b'{"step": "a", "payload": {}}')
+            while taken > 0:
+                taken -= len(peer.recv(1_000_000))
+        wait_until(lambda: not any("process_request" in one.name for one in threading.enumerate()))
+    assert (tmp_path / SUFFERED).read_text() == counted
 
 
 def test_a_request_that_is_cut_off_in_its_midst_has_not_arrived(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from orchestrator.settings import Settings
 from orchestrator.store.database import upgrade
 from orchestrator.system import System
 from tests import servers
-from tests.chaos.ledger_service import ASKED, LEDGER
+from tests.chaos.ledger_service import ASKED, LEDGER, SUFFERED
 from tests.chaos.run import broker, faraway, options
 from tests.chaos.run.broker import Broker
 from tests.chaos.run.faraway import Faraway
@@ -67,6 +67,10 @@ class Arena:
     @property
     def asked(self) -> Path:
         return self.folder / ASKED
+
+    @property
+    def ills(self) -> Path:
+        return self.folder / SUFFERED
 
     @property
     def copies(self) -> Path:

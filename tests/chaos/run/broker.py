@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import amqp
@@ -24,8 +24,8 @@ class Broker(ABC):
     url: str
 
     @abstractmethod
-    def wipe(self) -> None:
-        """Take all messages away; the server goes on."""
+    def wipe(self) -> bool:
+        """Take all messages away; the server goes on. Returns whether it has: it may be away itself."""
 
     @abstractmethod
     def restart(self, *, empty: bool) -> None:
@@ -47,9 +47,12 @@ class Valkey(Broker):
         self._server = embedded.broker(folder)
         self.url = self._server.url
 
-    def wipe(self) -> None:
-        with suppress(redis.RedisError), redis.Redis.from_url(self.url, socket_timeout=5) as client:
-            client.flushall()
+    def wipe(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.url, socket_timeout=5) as client:
+                return bool(client.flushall())
+        except redis.RedisError:
+            return False
 
     def restart(self, *, empty: bool) -> None:  # noqa: ARG002  # it always is
         self._server.process.kill()
@@ -83,11 +86,13 @@ class RabbitMQ(Broker):
         self._process = self._spawn()
         rabbitmq.wait_for(self._port, self._process, self._output)
 
-    def wipe(self) -> None:
-        with suppress(OSError, amqp.AMQPError), amqp.Connection(f"{LOOPBACK}:{self._port}", connect_timeout=5) as found:
-            for queue in PURGED:
-                with suppress(amqp.NotFound):
-                    found.channel().queue_purge(queue)
+    def wipe(self) -> bool:
+        try:
+            with amqp.Connection(f"{LOOPBACK}:{self._port}", connect_timeout=5) as found:
+                purged = [_purge(found, queue) for queue in PURGED]
+        except (OSError, amqp.AMQPError):
+            return False
+        return any(purged)
 
     def restart(self, *, empty: bool) -> None:
         self._kill()
@@ -111,6 +116,14 @@ class RabbitMQ(Broker):
     def _kill(self) -> None:
         end_group(self._process.pid)
         self._process.wait()
+
+
+def _purge(connection: amqp.Connection, queue: str) -> bool:
+    try:
+        connection.channel().queue_purge(queue)
+    except amqp.NotFound:  # its broker came back empty, and nobody has declared it yet
+        return False
+    return True
 
 
 def start(name: str, folder: Path) -> Broker:

@@ -8,42 +8,49 @@ from tests.chaos.run.fire import Fault, Fire
 SERVERS = ("postgres", "broker", "service")
 SHORT, LONG = 0.5, 2 * options.LEASE  # seconds that a fault lasts
 SNIPPED = 0.2  # share of the replies that are cut off
+CABLE = "the cable"
 
 
-def faults() -> list[Fault]:
+def faults(*, is_one_far: bool) -> list[Fault]:
+    """`is_one_far`: whether there is a worker at the end of a cable."""
+    pulled = Fault(name="pull the cable", counted="cables pulled", every=20.0, begin=_pull)
     return [
-        Fault(name="cut", every=6.0, begin=lambda fire: _break(fire, "cut", "cuts")),
-        Fault(name="stall", every=8.0, begin=lambda fire: _break(fire, "stall", "stalls")),
-        Fault(name="snip", every=8.0, begin=lambda fire: _break(fire, "snip", "snips")),
-        Fault(name="cut the web", every=10.0, begin=_break_web),
-        Fault(name="pull the cable", every=20.0, begin=_pull),
+        Fault(name="cut", counted="cuts", every=6.0, begin=lambda fire: _break(fire, "cut")),
+        Fault(name="stall", counted="stalls", every=8.0, begin=lambda fire: _break(fire, "stall")),
+        Fault(name="snip", counted="snips", every=8.0, begin=lambda fire: _break(fire, "snip")),
+        Fault(name="break the web", counted="breaks of the web", every=10.0, begin=_break_web),
+        *([pulled] if is_one_far else []),
     ]
 
 
-def _break(fire: Fire, how: str, counted: str) -> None:
+def _break(fire: Fire, how: str) -> str:
     """One worker, and one or all of what it talks to."""
     worker = fire.chance.choice(fire.arena.workers).name
     servers = fire.chance.choice([SERVERS, *((one,) for one in SERVERS), *((one,) for one in SERVERS)])
     seconds = fire.chance.uniform(SHORT, LONG)
-    links = [f"{worker}.{server}" for server in servers]
-    fire.arena.relays.order(how, *links, share=SNIPPED)
-    fire.happened(counted, f"network: {how} {worker} and {', '.join(servers)} for {seconds:.1f} s")
-    fire.later(seconds, lambda: fire.arena.relays.order("heal", *links))
+    _order(fire, how, seconds, *(f"{worker}.{server}" for server in servers))
+    return f"network: {how} {worker} and {', '.join(servers)} for {seconds:.1f} s"
 
 
-def _break_web(fire: Fire) -> None:
+def _break_web(fire: Fire) -> str:
     """Answers to starts and callbacks are lost."""
     how, seconds = fire.chance.choice(["cut", "stall", "snip", "snip"]), fire.chance.uniform(SHORT, 3.0)
-    fire.arena.relays.order(how, "web", share=SNIPPED)
-    fire.happened(f"{how}s", f"network: {how} the web's clients for {seconds:.1f} s")
-    fire.later(seconds, lambda: fire.arena.relays.order("heal", "web"))
+    _order(fire, how, seconds, "web")
+    return f"network: {how} the web's clients for {seconds:.1f} s"
 
 
-def _pull(fire: Fire) -> None:
+def _order(fire: Fire, how: str, seconds: float, *links: str) -> None:
+    fire.arena.relays.order(how, *links, share=SNIPPED)
+    number = fire.broken.begin(*links)
+    fire.later(seconds, lambda: fire.arena.relays.order("heal", *fire.broken.end(number)))
+
+
+def _pull(fire: Fire) -> str | None:
     far = fire.arena.faraway
     if far is None:
-        return
+        return None
     seconds = fire.chance.uniform(SHORT, LONG)
     far.pull()
-    fire.happened("cables pulled", f"network: the cable of {fire.arena.workers[-1].name} is out for {seconds:.1f} s")
-    fire.later(seconds, far.plug)
+    number = fire.broken.begin(CABLE)
+    fire.later(seconds, lambda: far.plug() if fire.broken.end(number) else None)
+    return f"network: the cable of {fire.arena.workers[-1].name} is out for {seconds:.1f} s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Callable
 
 from tests.chaos.run import options
 from tests.chaos.run.fire import Fault, Fire
@@ -12,68 +12,70 @@ from tests.chaos.run.members import Member
 
 AWAY = 3.0  # seconds at most until what was killed is started again
 ZOMBIE = 2 * options.LEASE
+DRAINED = 6.0  # seconds from SIGTERM to kill -9
+
+Members = Callable[[Fire], list[Member]]
 
 
 def faults() -> list[Fault]:
     return [
-        Fault(
-            name="kill a worker",
-            costs_start=True,
-            every=4.0,
-            begin=lambda fire: _kill(fire, fire.arena.workers, "worker"),
-        ),
-        Fault(name="kill beat", costs_start=True, every=15.0, begin=lambda fire: _kill(fire, fire.arena.beats, "beat")),
-        Fault(name="kill web", costs_start=True, every=15.0, begin=lambda fire: _kill(fire, fire.arena.webs, "web")),
-        Fault(name="kill a child of web", costs_start=True, every=20.0, begin=_kill_child),
-        Fault(name="stop a worker", every=8.0, begin=lambda fire: _stop(fire, fire.arena.workers, "worker")),
-        Fault(name="stop web or beat", every=20.0, begin=lambda fire: _stop(fire, _others(fire), "other")),
-        Fault(name="stop a worker gracefully", costs_start=True, every=20.0, begin=_end),
+        _kills("worker", every=4.0, members=lambda fire: fire.arena.workers),
+        _kills("beat", every=15.0, members=lambda fire: fire.arena.beats),
+        _kills("web", every=15.0, members=lambda fire: fire.arena.webs),
+        Fault(name="kill a child of web", counted="killed child", costs_start=True, every=20.0, begin=_kill_child),
+        _stops("worker", every=8.0, members=lambda fire: fire.arena.workers),
+        _stops("other", every=20.0, members=lambda fire: [*fire.arena.beats, *fire.arena.webs]),
+        Fault(name="stop a worker gracefully", counted="ended worker", costs_start=True, every=20.0, begin=_end),
     ]
 
 
 def kills_alone() -> list[Fault]:
     """Of workers, and nothing else: how soon what they held is taken up again."""
-    return [
-        Fault(
-            name="kill a worker",
-            costs_start=True,
-            every=3.0,
-            begin=lambda fire: _kill(fire, fire.arena.workers, "worker"),
-        )
-    ]
+    return [_kills("worker", every=3.0, members=lambda fire: fire.arena.workers)]
 
 
-def _others(fire: Fire) -> list[Member]:
-    return [*fire.arena.beats, *fire.arena.webs]
+def _kills(kind: str, *, every: float, members: Members) -> Fault:
+    return Fault(
+        name=f"kill {kind}", counted=f"killed {kind}", costs_start=True, every=every,
+        begin=lambda fire: _kill(fire, members(fire)),
+    )  # fmt: skip
 
 
-def _kill(fire: Fire, members: list[Member], kind: str) -> None:
+def _stops(kind: str, *, every: float, members: Members) -> Fault:
+    return Fault(
+        name=f"stop {kind}", counted=f"stopped {kind}", every=every, begin=lambda fire: _stop(fire, members(fire))
+    )
+
+
+def _kill(fire: Fire, members: list[Member]) -> str | None:
     if not (alive := [one for one in members if one.is_alive]):
-        return
+        return None
     member = fire.chance.choice(alive)
     state = " while it is stopped" if member.is_stopped else ""
     member.kill()
-    fire.happened(f"killed {kind}", f"kill -9 {member.name}{state}")
     fire.later(fire.chance.uniform(0, AWAY), member.start)
+    return f"kill -9 {member.name}{state}"
 
 
-def _kill_child(fire: Fire) -> None:
+def _kill_child(fire: Fire) -> str | None:
     """gunicorn's worker: its master starts another."""
     children = [child for web in fire.arena.webs for child in web.children()]
-    if children:
-        child = fire.chance.choice(children)
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        fire.happened("killed child", f"kill -9 {child}, a child of a web server")
+    if not children:
+        return None
+    child = fire.chance.choice(children)
+    try:
+        os.kill(child, signal.SIGKILL)
+    except ProcessLookupError:
+        return None
+    return f"kill -9 {child}, a child of a web server"
 
 
-def _stop(fire: Fire, members: list[Member], kind: str) -> None:
+def _stop(fire: Fire, members: list[Member]) -> str | None:
     if not (alive := [one for one in members if one.is_alive and not one.is_stopped]):
-        return
+        return None
     member = fire.chance.choice(alive)
     pid = member.pid
     member.stop()
-    fire.happened(f"stopped {kind}", f"SIGSTOP {member.name} for {ZOMBIE:g} s")
 
     def go_on() -> None:
         if member.is_alive and member.pid == pid:
@@ -81,17 +83,20 @@ def _stop(fire: Fire, members: list[Member], kind: str) -> None:
             fire.say(f"SIGCONT {member.name}")
 
     fire.later(ZOMBIE, go_on)
+    return f"SIGSTOP {member.name} for {ZOMBIE:g} s"
 
 
-def _end(fire: Fire) -> None:
+def _end(fire: Fire) -> str | None:
     if not (alive := [one for one in fire.arena.workers if one.is_alive and not one.is_stopped]):
-        return
+        return None
     member = fire.chance.choice(alive)
+    pid = member.pid
     member.end()
-    fire.happened("ended worker", f"SIGTERM {member.name}")
 
     def replace() -> None:
-        member.kill()  # what has not drained by now has to be taken over
-        member.start()
+        if member.pid == pid:  # else somebody has killed it meanwhile, and it was started anew
+            member.kill()  # what has not drained by now has to be taken over
+            member.start()
 
-    fire.later(6.0, replace)
+    fire.later(DRAINED, replace)
+    return f"SIGTERM {member.name}"

@@ -90,6 +90,11 @@ def copies(file: Path) -> Counter[int]:
     return Counter(Counter(file.read_text().split()).values()) if file.exists() else Counter()
 
 
+def ills(file: Path) -> Counter[str]:
+    """Replies of each kind that were spoiled."""
+    return Counter(file.read_text().splitlines()) if file.exists() else Counter()
+
+
 def recovery(database_url: str, workers: Sequence[Member], *, since: float, until: float) -> Recovery:
     """From the history alone: claims by a process that was killed, whose step's next entry comes after the kill."""
     lives = [life for worker in workers for life in worker.deaths]

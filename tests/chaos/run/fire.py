@@ -19,9 +19,27 @@ BOOT = 8.0  # seconds that the processes take to start, all at once, on a machin
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     name: str
+    counted: str  # as what, among `counts`
     every: float  # seconds between two, on average
-    begin: Callable[[Fire], None]
+    begin: Callable[[Fire], str | None]  # what was done, to be told; none: nothing could be
     costs_start: bool = False  # of a process: rarer where that takes long, or none would ever be there
+
+
+class Broken:
+    """Which fault each thing is under that several may break: the end of an older one is not that of a newer one."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, int] = {}
+        self._count = 0
+
+    def begin(self, *things: str) -> int:
+        self._count += 1
+        self._latest |= dict.fromkeys(things, self._count)
+        return self._count
+
+    def end(self, number: int) -> list[str]:
+        """What is whole again now that this fault has ended."""
+        return [thing for thing, latest in self._latest.items() if latest == number]
 
 
 @dataclass(kw_only=True)
@@ -32,6 +50,7 @@ class Fire:
     chance: random.Random
     say: Callable[[str], None]
     counts: Counter[str] = field(default_factory=Counter)
+    broken: Broken = field(default_factory=Broken)
     _planned: list[tuple[float, int, bool, Action]] = field(default_factory=list)
     _number: int = 0
 
@@ -39,10 +58,6 @@ class Fire:
         """`is_end`: the end of a fault, which comes in any case, at the latest when the phase is over."""
         self._number += 1
         heapq.heappush(self._planned, (time.monotonic() + seconds, self._number, is_end, action))
-
-    def happened(self, what: str, told: str) -> None:
-        self.counts[what] += 1
-        self.say(told)
 
     def burn(self, seconds: float, faults: Sequence[Fault]) -> None:
         for fault in faults:
@@ -57,7 +72,9 @@ class Fire:
         """`within`: the first of each comes in any case, however short the phase."""
 
         def begin() -> None:
-            fault.begin(self)
+            if told := fault.begin(self):
+                self.counts[fault.counted] += 1
+                self.say(told)
             self._again(fault)
 
         slow = max(1.0, self.arena.booted_within / BOOT) if fault.costs_start else 1.0

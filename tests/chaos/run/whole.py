@@ -24,7 +24,7 @@ from tests.chaos.run import (
 )
 from tests.chaos.run.arena import Arena, arena
 from tests.chaos.run.decider import Decider
-from tests.chaos.run.fire import Fire
+from tests.chaos.run.fire import Fault, Fire
 from tests.chaos.run.load import Load, Starts
 from tests.chaos.run.options import Options
 
@@ -59,7 +59,11 @@ def run(given: Options) -> int:
             console.say("no network namespace here: no worker is far away")
         console.say(f"started within {found.booted_within:.0f} s")
         console.began = time.monotonic()
-        wrong = _run(found, console)
+        try:
+            wrong = _run(found, console)
+        except Exception:
+            console.say(f"the run itself has failed; evidence in {_keep(found, given.keep)}")
+            raise
         console.say(f"{len(wrong)} violations" if wrong else "nothing violated")
         if wrong or given.keep:
             console.say(f"evidence in {_keep(found, given.keep)}")
@@ -101,14 +105,19 @@ def _burn(found: Arena, burning: Fire, console: Console) -> float:
     alone = min(KILLS_ALONE, 0.25 * found.options.seconds)
     found.misbehave(MISBEHAVIOUR)
     faults_servers.watch(burning)
-    burning.burn(found.options.seconds - alone, [
-        *faults_processes.faults(), *faults_servers.faults(found.broker.name), *faults_network.faults(),
-    ])  # fmt: skip
+    burning.burn(found.options.seconds - alone, _faults(found))
     _put_right(found, burning, ONLY_SLOW)
     console.timed(f"from here on workers are killed and nothing else happens, for {alone:.0f} s")
     since = time.time()
     burning.burn(alone, faults_processes.kills_alone())
     return since
+
+
+def _faults(found: Arena) -> list[Fault]:
+    return [
+        *faults_processes.faults(), *faults_servers.faults(found.broker.name),
+        *faults_network.faults(is_one_far=found.faraway is not None),
+    ]  # fmt: skip
 
 
 def _put_right(found: Arena, burning: Fire, misbehaviour: float) -> None:
@@ -130,6 +139,8 @@ def _tell(found: Arena, burning: Fire, starts: Starts, decider: Decider, say: Ca
         + ", ".join(f"{count} answered {status}" for status, count in sorted(decider.answers.by_status.items()))
     )
     say("faults: " + ", ".join(f"{count} {what}" for what, count in sorted(burning.counts.items())))
+    ills = figures.ills(found.ills)
+    say(f"ill replies: {ills.total()}; {', '.join(f'{count} {kind}' for kind, count in sorted(ills.items()))}")
     sent = figures.copies(found.copies)
     say(f"messages of legs: {sum(sent.values())}, delivered {sum(times * count for times, count in sent.items())} times "
         f"({', '.join(f'{count} {times}x' for times, count in sorted(sent.items()))}), duplicates "
