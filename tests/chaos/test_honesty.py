@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import random
+import time
+from collections import Counter
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import psycopg
 import pytest
+from kombu import Connection
 
+from orchestrator.bootstrap import _queue
+from orchestrator.lane import SWEEP_QUEUE
+from orchestrator.lanes.exchanges import EVENTS
 from orchestrator.servers.ports import LOOPBACK, free_port
+from orchestrator.settings import Settings
 from orchestrator.system import System
 from tests import flights
-from tests.chaos.run import faults_network, faults_servers, stillness
+from tests.chaos.run import faults_network, faults_servers, figures, stillness
+from tests.chaos.run.arena import BEATS, COPIES, WEBS, _member
 from tests.chaos.run.broker import Valkey
 from tests.chaos.run.ending import Ending
+from tests.chaos.run.entry import kind_of
 from tests.chaos.run.fire import Fire
 from tests.chaos.run.options import Options
 from tests.chaos.run.stillness import Bound, Course
@@ -157,3 +167,50 @@ def test_a_wipe_says_whether_the_broker_has_obeyed(tmp_path: Path) -> None:
     away = Valkey.__new__(Valkey)
     away.url = f"redis://{LOOPBACK}:{free_port()}/0"
     assert away.wipe() is False
+
+
+# -- processes that were tampered with
+
+
+def test_clocks_of_every_kind_of_process_are_off_and_whoever_publishes_repeats_itself(tmp_path: Path) -> None:
+    given = Options(seconds=1, seed=1)
+    made = {
+        (what, number): _member(given, number, what, Settings(), tmp_path).env
+        for what, count in (("worker", given.workers), ("beat", BEATS), ("web", WEBS)) for number in range(1, count + 1)
+    }  # fmt: skip
+    for what in ("worker", "beat", "web"):
+        clocks = {env["CHAOS_CLOCK"] for (kind, _), env in made.items() if kind == what}
+        assert {"3600", "-3600"} <= clocks
+    assert {env["CHAOS_COPIES"] for (kind, _), env in made.items() if kind != "web"} == {"5"}
+    assert len({env["CHAOS_SEED"] for env in made.values()}) == len(made)
+
+
+@pytest.mark.integration
+def test_a_beat_whose_clock_is_off_sends_each_sweep_several_times(broker_url: str, tmp_path: Path) -> None:
+    given = Settings(broker_url=broker_url, sweep_every=0.1)
+    beat = _member(Options(seconds=1, seed=1), 1, "beat", given, tmp_path)
+    copies, came = tmp_path / COPIES, Counter[str]()
+    expires = set[float]()
+    beat.start()
+    try:
+        with Connection(broker_url, heartbeat=0) as connection:
+            queue = connection.SimpleQueue(_queue(SWEEP_QUEUE, broker_url))
+            while max(came.values(), default=0) < 2 or len(came) < 20:
+                message = queue.get(timeout=30)
+                came[message.headers["id"]] += 1
+                expires.add(datetime.fromisoformat(message.headers["expires"]).timestamp() - time.time())
+                message.ack()
+            queue.close()
+    finally:
+        beat.kill()
+    assert all(3540 < one < 3660 for one in expires), "its clock is an hour ahead"
+    told = figures.copies(copies)
+    assert set(told) == {"sweep"}
+    assert max(told["sweep"]) <= 5 < told["sweep"].total()
+
+
+def test_messages_are_told_apart_by_what_they_are() -> None:
+    assert kind_of({"headers": {"task": "orchestrator.leg"}, "exchange": ""}) == "leg"
+    assert kind_of({"headers": {"task": "orchestrator.failed"}}) == "failed"
+    assert kind_of({"exchange": EVENTS, "headers": None}) == "events"
+    assert kind_of({"headers": {"task": "reports.make"}, "exchange": "celery"}) is None

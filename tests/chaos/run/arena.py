@@ -35,7 +35,7 @@ from tests.processes import wait_until
 WORKFLOWS = Path(__file__).parent / "workflows"
 COPIES = "copies.txt"
 WEBS, BEATS = 2, 2
-SKEWS = (0, 3600, -3600)  # seconds by which the workers' clocks are off, in turn
+SKEWS = (0, 3600, -3600)  # seconds by which clocks are off, in turn: of the workers, the beats, the webs
 CONCURRENCY = 6  # threads of a worker
 START_WITHIN = 60.0
 
@@ -170,9 +170,9 @@ def _compose(given: Options, folder: Path, settings: Settings, postgres: embedde
         folder=folder, options=given, settings=settings, postgres=postgres, broker=its_broker, relays=relays,
         service=service, service_url=f"http://{LOOPBACK}:{service_port}", faraway=far,
         workers=[_worker(given, number, settings, links, folder, far) for number in range(1, given.workers + 1)],
-        beats=[_member(f"beat-{number}", ("beat",), settings, folder) for number in range(1, BEATS + 1)],
+        beats=[_member(given, number, "beat", settings, folder) for number in range(1, BEATS + 1)],
         webs=[
-            _member(f"web-{number}", ("web",), replace(settings, port=port), folder)
+            _member(given, number, "web", replace(settings, port=port), folder)
             for number, port in enumerate(web_ports, 1)
         ],
     )  # fmt: skip
@@ -191,23 +191,22 @@ def _worker(given: Options, number: int, settings: Settings, links: dict[str, Li
         settings, services_file=str(own), database_url=_at(settings.database_url, at["postgres"]),
         broker_url=_at(settings.broker_url, at["broker"]),
     )  # fmt: skip
-    made = _member(f"worker-{number}", ("worker",), settings, folder)
-    made.env = {
-        **made.env,
-        "CHAOS_CLOCK": str(SKEWS[number % len(SKEWS)]),
-        "CHAOS_COPIES": "5",
-        "CHAOS_COPIES_FILE": str(folder / COPIES),
-        "CHAOS_SEED": f"{given.seed}-{number}",
-    }
+    made = _member(given, number, "worker", settings, folder)
     if far and at["service"][0] == far.outside:
         made.argv = (*far.inside, *made.argv)
     return made
 
 
-def _member(name: str, words: tuple[str, ...], settings: Settings, folder: Path) -> Member:
+def _member(given: Options, number: int, what: str, settings: Settings, folder: Path) -> Member:
     env = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1", **environment(settings)}
-    argv = (sys.executable, "-m", "tests.chaos.run.entry", *words)
-    return Member(name=name, argv=argv, env=env, log=folder / f"{name}.log")
+    argv, name = (sys.executable, "-m", "tests.chaos.run.entry", what), f"{what}-{number}"
+    tampered = {
+        "CHAOS_CLOCK": str(SKEWS[number % len(SKEWS)]),
+        "CHAOS_COPIES": "1" if what == "web" else "5",  # who starts sends nothing: it notifies the dispatchers
+        "CHAOS_COPIES_FILE": str(folder / COPIES),
+        "CHAOS_SEED": f"{given.seed}-{name}",
+    }  # fmt: skip
+    return Member(name=name, argv=argv, env={**env, **tampered}, log=folder / f"{name}.log")
 
 
 def _services(file: Path, address: Address) -> None:

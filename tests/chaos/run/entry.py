@@ -1,7 +1,7 @@
 """`python -m tests.chaos.run.entry worker`: the orchestrator's command line, in a process that was tampered with.
 
-CHAOS_CLOCK: seconds by which this process' clock is off. CHAOS_COPIES=N: it sends every message of the legs one to N
-times, out of order, and adds a line to CHAOS_COPIES_FILE for each time the broker took it. CHAOS_SEED seeds both.
+CHAOS_CLOCK: seconds by which this process' clock is off. CHAOS_COPIES=N: it sends every message one to N times, out of
+order, and adds a line with its kind and name to CHAOS_COPIES_FILE for each time the broker took it. CHAOS_SEED seeds both.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+HINTS = ("leg", "compensate", "sweep", "pulse")
 LATE = 0.4  # seconds that a copy, or the only one, is held back at most
-COPIED = ("orchestrator.leg", "orchestrator.compensate")
-STRAIGHT = 0.6  # share of the messages whose first copy is sent at once, as it would be without us
+STRAIGHT = 0.6  # share of the hints whose first copy is sent at once, as it would be without us
+OURS = "orchestrator."  # what the names of our tasks begin with, and of our exchanges
 
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    name: bytes
+    kind: str
+    name: str
     connect: Callable[[], Any]
     publish: Callable[[Any], object]  # by a producer that is given
 
@@ -70,9 +72,10 @@ class Copier:
         threading.Thread(target=self._run, daemon=True, name="copier").start()
 
     def hold(self, message: Message) -> bool:
-        """Plan its copies. Returns whether the first of them is to be sent at once, by whoever asks."""
+        """Plan its copies. Returns whether the first of them is to be sent at once, by whoever asks: always where it is
+        more than a hint, for who publishes an event believes that the broker has it."""
         copies = self._random.randint(1, self._most)
-        is_straight = self._random.random() < STRAIGHT
+        is_straight = message.kind not in HINTS or self._random.random() < STRAIGHT
         with self._wake:
             for _ in range(copies - is_straight):
                 self._count += 1
@@ -81,7 +84,7 @@ class Copier:
         return is_straight
 
     def sent(self, message: Message) -> None:
-        os.write(self._file, message.name + b"\n")
+        os.write(self._file, f"{message.kind} {message.name}\n".encode())
 
     def _run(self) -> None:
         while True:
@@ -107,19 +110,29 @@ class Copier:
             return heapq.heappop(self._held)[2]
 
 
+def kind_of(options: Mapping[str, Any]) -> str | None:
+    """By the task that a message names, or, for an event, the exchange; none: it is not the orchestrator's."""
+    exchange = options.get("exchange")
+    names = ((options.get("headers") or {}).get("task"), getattr(exchange, "name", exchange))
+    name = next((one for one in names if isinstance(one, str) and one.startswith(OURS)), None)
+    return name.removeprefix(OURS) if name else None
+
+
 def copy_messages(copier: Copier) -> None:
-    """Between Celery and kombu: whoever publishes legs in this process, dispatcher, chain or chord."""
+    """Between Celery and kombu: whoever publishes in this process, dispatcher, chain or chord, beat, pulse, publisher."""
     from kombu import Connection, Producer
 
     producer: Any = Producer
     publish: Any = producer.publish
 
     def tampered(self: Any, body: Any, *args: Any, **options: Any) -> Any:
-        if (options.get("headers") or {}).get("task") not in COPIED:
+        kind = kind_of(options)
+        if kind is None:
             return publish(self, body, *args, **options)
         url, its_options = self.connection.as_uri(include_password=True), self.connection.transport_options
         message = Message(
-            name=secrets.token_hex(8).encode(),
+            kind=kind,
+            name=secrets.token_hex(8),
             connect=lambda: Connection(url, transport_options=its_options),
             publish=lambda own: publish(own, body, *args, **options),
         )

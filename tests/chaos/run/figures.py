@@ -85,9 +85,13 @@ def _lines(ledger: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def copies(file: Path) -> Counter[int]:
-    """How many messages were sent so many times."""
-    return Counter(Counter(file.read_text().split()).values()) if file.exists() else Counter()
+def copies(file: Path) -> dict[str, Counter[int]]:
+    """By kind: how many messages were sent so many times."""
+    found: dict[str, Counter[int]] = {}
+    lines = Counter(file.read_text().splitlines()) if file.exists() else Counter[str]()
+    for line, times in lines.items():
+        found.setdefault(line.split()[0], Counter())[times] += 1
+    return found
 
 
 def ills(file: Path) -> Counter[str]:

@@ -141,10 +141,10 @@ def _tell(found: Arena, burning: Fire, starts: Starts, decider: Decider, say: Ca
     say("faults: " + ", ".join(f"{count} {what}" for what, count in sorted(burning.counts.items())))
     ills = figures.ills(found.ills)
     say(f"ill replies: {ills.total()}; {', '.join(f'{count} {kind}' for kind, count in sorted(ills.items()))}")
-    sent = figures.copies(found.copies)
-    say(f"messages of legs: {sum(sent.values())}, delivered {sum(times * count for times, count in sent.items())} times "
-        f"({', '.join(f'{count} {times}x' for times, count in sorted(sent.items()))}), duplicates "
-        f"{sum((times - 1) * count for times, count in sent.items())}")  # fmt: skip
+    for kind, sent in sorted(figures.copies(found.copies).items()):
+        say(f"messages, {kind}: {sent.total()}, delivered {sum(times * count for times, count in sent.items())} times "
+            f"({', '.join(f'{count} {times}x' for times, count in sorted(sent.items()))}), duplicates "
+            f"{sum((times - 1) * count for times, count in sent.items())}")  # fmt: skip
     called = figures.calls(found.ledger)
     say(f"calls: {called.calls} of {sum(called.per_key.values())} keys, {called.asks} questions, {called.effects} effects; "
         f"calls per key: {', '.join(f'{keys} keys {times}' for times, keys in sorted(called.per_key.items()))}; "
@@ -171,7 +171,9 @@ def _idle(found: Arena, burning: Fire, starts: Starts) -> list[str]:
     happened = {
         "no start was acknowledged": starts.acknowledged,
         "no worker was killed": burning.counts["killed worker"],
-        "no message was delivered twice": any(times > 1 for times in figures.copies(found.copies)),
+        "no message was delivered twice": any(
+            times > 1 for sent in figures.copies(found.copies).values() for times in sent
+        ),
     }
     return [f"VIOLATION idle -: {what}" for what, is_so in happened.items() if not is_so]
 
