@@ -89,7 +89,7 @@ def _run(found: Arena, console: Console) -> list[str]:
         console.timed(f"all have ended or are parked, after {ended.took:.1f} s")
     ended.tell(console.say)
     url = found.settings.database_url or ""
-    wrong = own_checks.violations(url, load.starts, decider.answers, ended)
+    wrong = own_checks.violations(own_checks.read(url), load.starts, decider.answers, ended)
     _tell(found, burning, load.starts, decider, console.say)
     _tell_recovery(found, kills_since, console.say)
     wrong += _idle(found, burning, load.starts)
