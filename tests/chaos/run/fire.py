@@ -77,8 +77,7 @@ class Fire:
                 self.say(told)
             self._again(fault)
 
-        slow = max(1.0, self.arena.booted_within / BOOT) if fault.costs_start else 1.0
-        every = fault.every * slow * self.arena.options.calm
+        every = fault.every * (rarer(self.arena) if fault.costs_start else self.arena.options.calm)
         wait = self.chance.expovariate(1 / every)
         self.later(wait if within is None else min(wait, self.chance.uniform(0, within)), begin, is_end=False)
 
@@ -88,6 +87,11 @@ class Fire:
         for _, _, is_end, action in sorted(planned):
             if is_end:
                 action()
+
+
+def rarer(arena: Arena) -> float:
+    """By this those faults come less often that cost a start."""
+    return max(1.0, arena.booted_within / BOOT) * arena.options.calm
 
 
 def fire(arena: Arena, say: Callable[[str], None]) -> Fire:

@@ -7,17 +7,17 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.run import (
+    account,
     ending,
     faults_network,
     faults_processes,
     faults_servers,
-    figures,
     fire,
+    floor,
     judge,
     options,
     own_checks,
@@ -25,7 +25,8 @@ from tests.chaos.run import (
 from tests.chaos.run.arena import Arena, arena
 from tests.chaos.run.decider import Decider
 from tests.chaos.run.fire import Fault, Fire
-from tests.chaos.run.load import Load, Starts
+from tests.chaos.run.floor import Claims
+from tests.chaos.run.load import Load
 from tests.chaos.run.options import Options
 
 MISBEHAVIOUR = 0.08  # share of the calls that a service answers badly
@@ -90,9 +91,10 @@ def _run(found: Arena, console: Console) -> list[str]:
     ended.tell(console.say)
     url = found.settings.database_url or ""
     wrong = own_checks.violations(own_checks.read(url), load.starts, decider.answers, ended)
-    _tell(found, burning, load.starts, decider, console.say)
-    _tell_recovery(found, kills_since, console.say)
-    wrong += _idle(found, burning, load.starts)
+    account.statuses(url, console.say)
+    its = account.of(found, burning, load.starts, kills_since)
+    account.tell(its, load.starts, decider.answers, console.say)
+    wrong += floor.missing(its, Claims(faults=[one.counted for one in _faults(found)]))
     wrong += judge.violations(url, found.ledger, console.say)
     for one in wrong:
         console.say(one)
@@ -108,6 +110,7 @@ def _burn(found: Arena, burning: Fire, console: Console) -> float:
     burning.burn(found.options.seconds - alone, _faults(found))
     _put_right(found, burning, ONLY_SLOW)
     console.timed(f"from here on workers are killed and nothing else happens, for {alone:.0f} s")
+    faults_servers.watch(burning)
     since = time.time()
     burning.burn(alone, faults_processes.kills_alone())
     return since
@@ -124,58 +127,6 @@ def _put_right(found: Arena, burning: Fire, misbehaviour: float) -> None:
     burning.put_out()
     found.misbehave(misbehaviour)
     found.put_right()
-
-
-def _tell(found: Arena, burning: Fire, starts: Starts, decider: Decider, say: Callable[[str], None]) -> None:
-    url = found.settings.database_url or ""
-    counts = figures.statuses(url)
-    say(f"instances: {sum(count for _, _, count in counts)}; "
-        + ", ".join(f"{count} {status}{f' ({reason})' if reason else ''}" for status, reason, count in counts))  # fmt: skip
-    say(
-        f"starts: {len(starts.acknowledged)} with a key in {starts.tries} tries, {len(starts.without_key)} without a key"
-    )
-    say(
-        "callbacks: "
-        + ", ".join(f"{count} answered {status}" for status, count in sorted(decider.answers.by_status.items()))
-    )
-    say("faults: " + ", ".join(f"{count} {what}" for what, count in sorted(burning.counts.items())))
-    ills = figures.ills(found.ills)
-    say(f"ill replies: {ills.total()}; {', '.join(f'{count} {kind}' for kind, count in sorted(ills.items()))}")
-    for kind, sent in sorted(figures.copies(found.copies).items()):
-        say(f"messages, {kind}: {sent.total()}, delivered {sum(times * count for times, count in sent.items())} times "
-            f"({', '.join(f'{count} {times}x' for times, count in sorted(sent.items()))}), duplicates "
-            f"{sum((times - 1) * count for times, count in sent.items())}")  # fmt: skip
-    called = figures.calls(found.ledger)
-    say(f"calls: {called.calls} of {sum(called.per_key.values())} keys, {called.asks} questions, {called.effects} effects; "
-        f"calls per key: {', '.join(f'{keys} keys {times}' for times, keys in sorted(called.per_key.items()))}; "
-        f"at most {max(called.per_key, default=0)}; repeated calls: {called.repeated}, for whatever reason")  # fmt: skip
-    say(f"keys with more than one effect: {len(called.doubled)} {' '.join(called.doubled)}".rstrip())
-
-
-def _tell_recovery(found: Arena, kills_since: float, say: Callable[[str], None]) -> None:
-    url, ever = found.settings.database_url or "", 1e12
-    for when, since, until in (("under fire", 0.0, kills_since), ("with no other fault", kills_since, ever)):
-        back = figures.recovery(url, found.workers, since=since, until=until)
-        say(f"recovery, {when}: from the kill of a worker until a step that it held was claimed again: "
-            f"{len(back.claimed)} after {figures.spread(back.claimed)}; "
-            f"{len(back.parked)} were parked, {back.settled} settled otherwise")  # fmt: skip
-
-    killed = [life for worker in found.workers for life in worker.deaths if (life.ended or 0.0) >= kills_since]
-    again = figures.repeated_since(found.ledger, kills_since)
-    rate = f"{1000 * again / len(killed):.0f} per thousand kills" if killed else "no figure without a kill"
-    say(f"repeated calls, with no other fault: {again} after {len(killed)} kills of a worker, {rate}")
-
-
-def _idle(found: Arena, burning: Fire, starts: Starts) -> list[str]:
-    """A run in which nothing has happened has shown nothing."""
-    happened = {
-        "no start was acknowledged": starts.acknowledged,
-        "no worker was killed": burning.counts["killed worker"],
-        "no message was delivered twice": any(
-            times > 1 for sent in figures.copies(found.copies).values() for times in sent
-        ),
-    }
-    return [f"VIOLATION idle -: {what}" for what, is_so in happened.items() if not is_so]
 
 
 def _keep(found: Arena, folder: Path | None) -> Path:
