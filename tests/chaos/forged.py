@@ -191,6 +191,7 @@ FORGERIES = {
     "an undo of what had failed for certain": Forgery(kind="undo-of-nothing", shape="uncertain", sql=_step("uncertain = false", "b")),
     "an undo of what has completed": Forgery(kind="refund-of-what-lives", shape="sequence", edit=added("a", "effect", "undo", like="a", operation="ua")),
     "an undo before its effect": Forgery(kind="refund-of-what-lives", shape="undone", edit=moved("a", "effect", "do", behind=("a", "call", "undo"))),
+    "an effect behind its own undo": Forgery(kind="effect-after-undo", shape="undone", edit=moved("a", "effect", "do", behind=("a", "effect", "undo"))),
     "a fall without a failure": Forgery(kind="refund-of-what-lives", shape="undone", sql=_entry("verb = 'succeed', status = 'SUCCEEDED'", "fail", "boom")),
     "a fall by nobody's order": Forgery(kind="refund-of-what-lives", shape="cancelled", sql=_instance("cancel_requested_at = NULL")),
     "a fall by a deadline that is none": Forgery(kind="refund-of-what-lives", shape="undone", sql=_entry("reason = 'deadline'", "fall", None)),
@@ -230,6 +231,7 @@ FORGERIES = {
     "another body": Forgery(kind="key-body-differs", shape="sequence", edit=repeated("a", "call", body="0" * 64)),
     "a call twice by one attempt": Forgery(kind="call-doubled", shape="sequence", edit=repeated("a", "call")),
     "a storm of calls": Forgery(kind="storm", shape="sequence", edit=repeated("a", "call", times=40)),
+    "a call more than its retries": Forgery(kind="storm", shape="sequence", edit=repeated("a", "call", times=4)),
     "a definition that cannot be read": Forgery(
         kind="definition-broken", shape="sequence",
         sql="UPDATE definition_version SET text = 'steps: [' WHERE id = (SELECT version_id FROM instance WHERE id = %(trace)s)",

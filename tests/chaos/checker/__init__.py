@@ -32,13 +32,13 @@ from tests.chaos.checker.ledger import Ledger
 from tests.chaos.checker.replay import replay
 from tests.chaos.checker.report import KINDS, Report, Violation
 
-STORM = 30  # calls for one key that are still sane
+STORM = 30  # calls for one key that are still sane, whatever explains them
 
 LAWS: tuple[Law, ...] = (
     history.numbered, history.allowed, history.replayed, history.shown, fences.fenced, endings.ended, endings.doubted,
     order.begun, order.iterated, order.ordered,
     effects.known, effects.allowed, effects.once, effects.none_skipped, effects.same_body, effects.counted,
-    undo.listed, undo.deserved, undo.in_turn, undo.by_ledger, undo.living, undo.caused,
+    undo.listed, undo.deserved, undo.in_turn, undo.by_ledger, undo.living, undo.refused, undo.caused,
     decisions.decided, tenants.kept_apart, family.parented, family.agreed, family.in_turn,
 )  # fmt: skip
 

@@ -58,6 +58,20 @@ class Node:
         return None if service is None else str(service)
 
     @property
+    def begins_anew(self) -> bool:
+        """Whether all its retries are given to it again when its time is up."""
+        escalation = self.spec.get("escalate")
+        later = escalation.get("onTimeout") if isinstance(escalation, dict) else None
+        return "retry" in (self.spec.get("onTimeout"), later)
+
+    def retries(self, phase: str) -> int:
+        """After the first call. A compensation has its step's, unless it has its own."""
+        undo, found = self.spec.get("compensate"), self.spec.get("retry") or {}
+        if phase == "undo" and isinstance(undo, dict) and undo.get("retry"):
+            found = undo["retry"]
+        return int(found.get("max", 3))
+
+    @property
     def may_be_skipped(self) -> bool:
         return "when" in self.spec or self.kind == "switch"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from tests.chaos.checker.case import Case
@@ -134,6 +134,20 @@ def counted(case: Case) -> Iterator[Violation]:
     for (key, attempt), count in attempts.items():
         if count > 1:
             yield case.violation("call-doubled", f"attempt {attempt} of {key} called {count} times")
-    for key, count in keys.items():
-        if count > case.world.storm:
-            yield case.violation("storm", f"{key} was called {count} times")
+    for line in {line.key.text: line for line in case.lines}.values():
+        count, most = keys[line.key.text], _explained(case, line)
+        if count > most:
+            yield case.violation("storm", f"{line.key.text} was called {count} times, and {most} are explained")
+
+
+def _explained(case: Case, line: Line) -> int:
+    """Calls for a key: the first and its retries, anew each time that somebody ordered it or its time was up; and one for
+    each attempt that was lost, which uses up none."""
+    node, key = case.node(line.key.step), (line.key.step, line.key.phase)
+    if node is None:
+        return case.world.storm
+    verbs = Counter(
+        event.verb for event in case.events if event.key == key and event.entry.generation == line.key.generation
+    )
+    rounds = 1 + verbs["redo"] + (verbs["retry"] if node.begins_anew else 0)
+    return min(case.world.storm, rounds * (1 + node.retries(line.key.phase)) + verbs["lose"])

@@ -164,11 +164,35 @@ def living(case: Case) -> Iterator[Violation]:
                 undone.setdefault(line.key.step, line.n)
         elif line.what == "effect" and claim is not None:
             before = undone.get(line.key.step)
-            if before is not None and _life_of_undo(case, line.key.step, before) == claim.life:
+            is_of_this_life = before is not None and _life_of_undo(case, line.key.step, before) == claim.life
+            if is_of_this_life and _is_left(case, line):
                 text = f"line {line.n}: {line.key.text} was done after its undo had been called (line {before})"
                 yield case.violation("refund-of-what-lives", text)
             if before is not None:
                 undone.pop(line.key.step)
+
+
+def _is_left(case: Case, line: Line) -> bool:
+    """Whether an effect was had between the call of its undo and that one's effect, and its service had said before that
+    it was: else nobody could know, and it was undone all the same. Behind the effect of its undo `refused` sees it; one of
+    another generation is never right."""
+    step, generation = line.key.step, line.key.generation
+    if not case.effects_of.get((step, "undo", generation)):
+        return True
+    mine = (event for event in case.events if event.key == (step, "do") and event.entry.generation == generation)
+    return any(says_done(event) for event in mine)
+
+
+def refused(case: Case) -> Iterator[Violation]:
+    """What arrives behind its own undo is refused: so all lanes promise whose services keep the ledger."""
+    undone: dict[str, int] = {}
+    for line in case.effects:
+        key = line.key.text.rpartition(":")[0]
+        if line.key.phase == "undo":
+            undone.setdefault(key, line.n)
+        elif key in undone:
+            text = f"line {line.n}: {line.key.text} was done behind its own undo (line {undone[key]})"
+            yield case.violation("effect-after-undo", text)
 
 
 def _life_of_undo(case: Case, step: str, n: int) -> int | None:
