@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from orchestrator import attempts, children, compensation, escalation
 from orchestrator.instance import Instance
 from orchestrator.store import due, transitions
-from orchestrator.store.database import Database, told
+from orchestrator.store.database import Database, is_away, told
 from orchestrator.system import System
 
 BATCH = 100
@@ -68,21 +68,24 @@ def _move(system: System, ids: Sequence[str], verb: Verb, *, puts_off: bool = Tr
             system.database, system.plans, ids, verb, worker=system.worker, skip_locked=True
         )
         return sum(results.values())
-    except Exception:
+    except Exception as error:
         if len(ids) > 1:
             half = len(ids) // 2
             return sum(_move(system, part, verb, puts_off=puts_off) for part in (ids[:half], ids[half:]))
         if not puts_off:
             log.exception("instance %s cannot be handed over", ids[0])
             return 0
-        log.exception("instance %s cannot be swept; it is put off for %.0f s", ids[0], PUT_OFF)
-        _put_off(system, ids[0])
+        _put_off(system, ids[0], error)
         return 0
 
 
-def _put_off(system: System, instance: str) -> None:
+def _put_off(system: System, instance: str, error: Exception) -> None:
+    """Where Postgres was away it is not the instance's fault: the next sweep looks at it again. It is put off all the
+    same, for an error that looks like that may be its own."""
+    seconds = system.settings.sweep_every if is_away(error) else PUT_OFF
+    log.error("instance %s cannot be swept; it is put off for %.0f s", instance, seconds, exc_info=error)
     with system.database.transaction() as connection:
-        due.put_off(connection, instance, PUT_OFF)
+        due.put_off(connection, instance, seconds)
 
 
 def _lose(system: System) -> Verb:

@@ -27,6 +27,12 @@ steps:
 """
 
 
+# Everybody else who is connected to this database
+CUT_OFF = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
 def waiting(airport: Airport, count: int) -> list[str]:
     workflow = airport.define(WAIT)
     ids = [airport.start(workflow) for _ in range(count)]
@@ -126,6 +132,25 @@ def test_one_instance_that_cannot_be_swept_is_put_off_and_holds_up_no_other(
     tower.clock.advance(61)
     assert sweep(tower.system) == 1
     assert verbs(tower.status(bad), "wait")[-1] == "skip"
+
+
+def test_an_instance_whose_sweep_lost_the_database_is_looked_at_again_by_the_next_one(
+    tower: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [instance] = waiting(tower, 1)
+    perform = escalation.time_out
+
+    def time_out(given: Instance, row: Row) -> None:
+        perform(given, row)
+        tower.query(CUT_OFF)
+
+    monkeypatch.setattr(escalation, "time_out", time_out)
+    tower.clock.advance(3601)
+    assert sweep(tower.system) == 0
+    monkeypatch.undo()
+    tower.clock.advance(tower.system.settings.sweep_every)
+    assert sweep(tower.system) == 1
+    assert verbs(tower.status(instance), "wait")[-1] == "skip"
 
 
 def test_a_deadline_of_the_whole_is_due_once(tower: Airport) -> None:
