@@ -37,7 +37,7 @@ LARGE = 1_000_000  # bytes that a reply may have: a huge one counts when the cal
 # What may be done to a call, and how often in proportion. `before` and `after`: the effect.
 ILLS = {
     "slow before": 3, "slow after": 3, "500 before": 4, "500 after": 4, "503": 4, "429": 2, "hung up before": 3,
-    "hung up after": 4, "truncated": 4, "NUL": 3, "deep": 3, "not JSON": 2, "infinite": 1, "lone surrogate": 1, "huge": 1,
+    "hung up after": 4, "truncated": 4, "NUL": 3, "deep": 3, "not JSON": 2, "infinite": 2, "lone surrogate": 2, "huge": 2,
 }  # fmt: skip
 HOSTILE = {
     "NUL": b'{"result": {"text": "a\\u0000b"}}',

@@ -28,6 +28,7 @@ from tests.chaos.run.fire import Fault, Fire
 from tests.chaos.run.floor import Claims
 from tests.chaos.run.load import Load
 from tests.chaos.run.options import Options
+from tests.chaos.run.town import Town
 
 MISBEHAVIOUR = 0.08  # share of the calls that a service answers badly
 ONLY_SLOW = 1e-9  # they take their time, so that workers are killed in the midst of calls
@@ -75,15 +76,16 @@ def run(given: Options) -> int:
 
 
 def _run(found: Arena, console: Console) -> list[str]:
-    load, decider = Load(found), Decider(found)
-    load.start()
-    decider.start()
+    load, decider, town = Load(found), Decider(found), Town(found)
+    for part in (town, decider, load):
+        part.start()
     burning = fire.fire(found, console.timed)
     kills_since = _burn(found, burning, console)
     load.stop()
     _put_right(found, burning, 0.0)
     ended = ending.wait_for_all(found, console.timed, load.is_done)
     decider.stop()
+    town.stop()
     if not load.is_done():
         load.starts.wrong.append("a start was not answered")
     if ended.took is not None:
@@ -92,7 +94,7 @@ def _run(found: Arena, console: Console) -> list[str]:
     url = found.settings.database_url or ""
     wrong = own_checks.violations(own_checks.read(url), load.starts, decider.answers, ended)
     account.statuses(url, console.say)
-    its = account.of(found, burning, load.starts, kills_since)
+    its = account.of(found, burning, load.starts, town, kills_since)
     account.tell(its, load.starts, decider.answers, console.say)
     wrong += floor.missing(its, Claims(faults=[one.counted for one in _faults(found)]))
     wrong += judge.violations(url, found.ledger, console.say)
