@@ -176,7 +176,7 @@ def test_clocks_of_every_kind_of_process_are_off_and_whoever_publishes_repeats_i
     given = Options(seconds=1, seed=1)
     made = {
         (what, number): _member(given, number, what, Settings(), tmp_path).env
-        for what, count in (("worker", given.workers), ("beat", BEATS), ("web", WEBS)) for number in range(1, count + 1)
+        for what, count in (("worker", given.workers), ("beat", BEATS), ("web", WEBS), ("team", 1)) for number in range(1, count + 1)
     }  # fmt: skip
     for what in ("worker", "beat", "web"):
         clocks = {env["CHAOS_CLOCK"] for (kind, _), env in made.items() if kind == what}
@@ -213,4 +213,5 @@ def test_messages_are_told_apart_by_what_they_are() -> None:
     assert kind_of({"headers": {"task": "orchestrator.leg"}, "exchange": ""}) == "leg"
     assert kind_of({"headers": {"task": "orchestrator.failed"}}) == "failed"
     assert kind_of({"exchange": EVENTS, "headers": None}) == "events"
-    assert kind_of({"headers": {"task": "reports.make"}, "exchange": "celery"}) is None
+    assert kind_of({"headers": {"task": "reports.make"}, "exchange": ""}) == "reports.make"
+    assert kind_of({"headers": {}, "exchange": "celeryev"}) is None

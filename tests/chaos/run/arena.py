@@ -53,12 +53,13 @@ class Arena:
     workers: list[Member]
     beats: list[Member]
     webs: list[Member]
+    team: Member  # another one's Celery worker
     faraway: Faraway | None
     booted_within: float = 0.0  # seconds that the processes took at the start
 
     @property
     def ours(self) -> list[Member]:
-        return [*self.workers, *self.beats, *self.webs]
+        return [*self.workers, *self.beats, *self.webs, self.team]
 
     @property
     def ledger(self) -> Path:
@@ -175,6 +176,7 @@ def _compose(given: Options, folder: Path, settings: Settings, postgres: embedde
             _member(given, number, "web", replace(settings, port=port), folder)
             for number, port in enumerate(web_ports, 1)
         ],
+        team=_member(given, 1, "team", settings, folder),
     )  # fmt: skip
     for member in found.ours:
         held.callback(member.kill)
@@ -200,6 +202,8 @@ def _worker(given: Options, number: int, settings: Settings, links: dict[str, Li
 def _member(given: Options, number: int, what: str, settings: Settings, folder: Path) -> Member:
     env = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1", **environment(settings)}
     argv, name = (sys.executable, "-m", "tests.chaos.run.entry", what), f"{what}-{number}"
+    if what == "team":
+        argv = (sys.executable, "-m", "tests.chaos.run.team", settings.broker_url or "")
     tampered = {
         "CHAOS_CLOCK": str(SKEWS[number % len(SKEWS)]),
         "CHAOS_COPIES": "1" if what == "web" else "5",  # who starts sends nothing: it notifies the dispatchers

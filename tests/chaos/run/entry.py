@@ -111,11 +111,10 @@ class Copier:
 
 
 def kind_of(options: Mapping[str, Any]) -> str | None:
-    """By the task that a message names, or, for an event, the exchange; none: it is not the orchestrator's."""
-    exchange = options.get("exchange")
-    names = ((options.get("headers") or {}).get("task"), getattr(exchange, "name", exchange))
-    name = next((one for one in names if isinstance(one, str) and one.startswith(OURS)), None)
-    return name.removeprefix(OURS) if name else None
+    """By the task that a message names, or, for an event, the exchange; none: it is something of Celery's own."""
+    task, exchange = (options.get("headers") or {}).get("task"), options.get("exchange")
+    name = task or getattr(exchange, "name", exchange) or ""
+    return name.removeprefix(OURS) if task or name.startswith(OURS) else None
 
 
 def copy_messages(copier: Copier) -> None:
@@ -145,12 +144,17 @@ def copy_messages(copier: Copier) -> None:
     producer.publish = tampered
 
 
-def main() -> None:
+def tamper() -> None:
+    """With this process, as its environment says."""
     faulthandler.register(signal.SIGUSR1)  # where every thread stands, for who wants to know why one stands still
     if shift := float(os.environ.get("CHAOS_CLOCK", "0")):
         shift_clock(shift)
     if (most := int(os.environ.get("CHAOS_COPIES", "1"))) > 1:
         copy_messages(Copier(most, os.environ["CHAOS_COPIES_FILE"], os.environ["CHAOS_SEED"]))
+
+
+def main() -> None:
+    tamper()
 
     from orchestrator.cli import main as orchestrator
 

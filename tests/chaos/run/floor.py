@@ -17,7 +17,7 @@ MEASURED = 60.0  # seconds: in a longer run recoveries have to have been measure
 WHOLE = 240.0  # seconds: in such a run everything that it claims has to have happened
 
 
-COPIED = (*HINTS, "events", ANSWER)
+COPIED = (*HINTS, "events", ANSWER, "reports.make", "landed")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ OPEN = text("SELECT count(*) FROM instance WHERE ended_at IS NULL AND status <> 
 
 # How often each is started, in proportion. `part` is started by `whole` only.
 MIX = {
-    "sequence": 5, "asking": 3, "forks": 4, "loops": 3, "decisions": 4, "later": 2, "whole": 3, "late": 2, "blind": 1, "bus": 2,
+    "sequence": 5, "asking": 3, "forks": 4, "loops": 3, "decisions": 4, "later": 2, "whole": 3, "late": 2, "blind": 1, "bus": 2, "report": 2,
 }  # fmt: skip
 
 
