@@ -13,7 +13,7 @@ import pytest
 from tests import flights, servers
 from tests.chaos import checker, recorded, shapes
 from tests.chaos.checker import __main__ as program
-from tests.chaos.forged import FORGERIES, forge
+from tests.chaos.forged import FORGERIES, Forgery, Line, added, forge, numbered
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
@@ -74,6 +74,19 @@ def test_forged_evidence_is_reported_by_its_kind(what: str, flown: Flown, tmp_pa
         forge(forgery, flown.traces, copy, flown.ledger, ledger)
         report = checker.check(copy, ledger)
     assert forgery.kind in report.kinds, [str(one) for one in report.violations]
+
+
+def test_what_nobody_could_know_of_and_was_undone_all_the_same_is_no_violation(flown: Flown, tmp_path: Path) -> None:
+    def late(lines: list[Line], trace: str) -> list[Line]:
+        *others, landed = added("b", "effect", like="a", operation="broken")(lines, trace)
+        at = next(at for at, one in enumerate(others) if one["key"] == f"{trace}:b:g1:undo" and one["what"] == "call")
+        return numbered([*others[: at + 1], landed, *others[at + 1 :]])
+
+    forgery, ledger = Forgery(kind="-", shape="uncertain", edit=late), tmp_path / "ledger.jsonl"
+    with servers.database(flown.server, template=servers.database_name(flown.database)) as copy:
+        forge(forgery, flown.traces, copy, flown.ledger, ledger)
+        report = checker.check(copy, ledger)
+    assert [str(one) for one in report.violations] == []
 
 
 def test_every_kind_of_violation_is_seen_by_a_test() -> None:
