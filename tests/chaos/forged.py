@@ -195,7 +195,7 @@ FORGERIES = {
     "an undo of what had failed for certain": Forgery(kind="undo-of-nothing", shape="uncertain", sql=_step("uncertain = false", "b")),
     "an undo of what has completed": Forgery(kind="refund-of-what-lives", shape="sequence", edit=added("a", "effect", "undo", like="a", operation="ua")),
     "an undo before its effect": Forgery(kind="refund-of-what-lives", shape="undone", edit=moved("a", "effect", "do", behind=("a", "call", "undo"))),
-    "an effect behind an undo that had none": Forgery(kind="refund-of-what-lives", shape="undone", edit=both(dropped("a", "effect", "undo"), moved("a", "effect", "do", behind=("a", "call", "undo")))),
+    "an effect behind an undo that had none": Forgery(kind="refund-of-what-lives", shape="uncertain", edit=both(added("b", "effect", like="a", operation="broken"), dropped("b", "effect", "undo"))),
     "an effect behind its own undo": Forgery(kind="effect-after-undo", shape="undone", edit=moved("a", "effect", "do", behind=("a", "effect", "undo"))),
     "a fall without a failure": Forgery(kind="refund-of-what-lives", shape="undone", sql=_entry("verb = 'succeed', status = 'SUCCEEDED'", "fail", "boom")),
     "a fall by nobody's order": Forgery(kind="refund-of-what-lives", shape="cancelled", sql=_instance("cancel_requested_at = NULL")),

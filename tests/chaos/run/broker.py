@@ -16,7 +16,8 @@ from orchestrator.servers.child import Child, end_group, spawn
 from orchestrator.servers.ports import LOOPBACK, free_port
 from tests import rabbitmq
 
-PURGED = ("legs", "far", "sweep", "landed")
+PURGED = ("legs", "far", "sweep", "landed", "landed-events", "town", "reports")
+SILENT = 10.0  # seconds that a node may say nothing to who purges
 
 
 class Broker(ABC):
@@ -88,7 +89,9 @@ class RabbitMQ(Broker):
 
     def wipe(self) -> bool:
         try:
-            with amqp.Connection(f"{LOOPBACK}:{self._port}", connect_timeout=5) as found:
+            with amqp.Connection(
+                f"{LOOPBACK}:{self._port}", connect_timeout=5, read_timeout=SILENT, write_timeout=SILENT
+            ) as found:
                 purged = [_purge(found, queue) for queue in PURGED]
         except (OSError, amqp.AMQPError):
             return False
