@@ -94,6 +94,7 @@ class Ledger:
         self._file = os.open(folder / LEDGER, flags, 0o644)
         self._asked = os.open(folder / ASKED, flags, 0o644)
         self._suffered = os.open(folder / SUFFERED, flags, 0o644)
+        self.had: set[str] = set()  # kinds of ill replies
         self._lock = threading.Lock()
         self._lines = 0
         self._answers: dict[str, Answer] = {}
@@ -124,6 +125,7 @@ class Ledger:
             return self._answers.get(request.key.text, Answer(status=404, body=b"{}"))
 
     def suffered(self, ill: str) -> None:
+        self.had.add(ill)
         os.write(self._suffered, ill.encode() + b"\n")
 
     def _decide(self, request: Request, body: dict[str, Any]) -> Answer:
@@ -167,8 +169,11 @@ class Service(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
 
     def ill(self) -> str:
+        """What becomes of a call. As long as there are kinds that have never been, it is one of these."""
         if self.random.random() >= self.misbehave:
             return ""
+        if owed := [one for one in ILLS if one not in self.ledger.had]:
+            return self.random.choice(owed)
         return self.random.choices(list(ILLS), weights=list(ILLS.values()))[0]
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.chaos.ledger_service import ILLS
-from tests.chaos.run import faults_network, faults_processes, faults_servers, floor
+from tests.chaos.ledger_service import ILLS, SUFFERED, Service
+from tests.chaos.run import faults_network, faults_processes, faults_servers, figures, floor
 from tests.chaos.run.account import Account
 from tests.chaos.run.figures import Calls, Recovery
 from tests.chaos.run.floor import COPIED, Claims
@@ -88,3 +89,12 @@ def test_a_short_run_that_kills_nobody_or_repeats_nothing_fails() -> None:
 def test_no_cable_is_claimed_where_nobody_is_far_away() -> None:
     assert "cables pulled" in CLAIMS.faults
     assert "cables pulled" not in [one.counted for one in faults_network.faults(is_one_far=False)]
+
+
+def test_however_few_ill_replies_there_are_each_kind_is_among_them(tmp_path: Path) -> None:
+    served = Service(tmp_path, 0, seed=1)
+    served.misbehave = 1.0
+    for _ in ILLS:
+        served.ledger.suffered(served.ill())
+    served.server_close()
+    assert figures.ills(tmp_path / SUFFERED) == Counter(ILLS.keys())
