@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--most-open", type=int, default=100, help="instances under way at once")
     parser.add_argument("--calm", type=float, default=1.0, help="a factor by which the faults are rarer")
+    parser.add_argument("--orders", action="store_true", help="operators suspend, retry and settle meanwhile")
     parser.add_argument("--out", type=Path, help="a file for what is printed")
     parser.add_argument(
         "--keep", type=Path, help="a folder for logs, ledger and a dump; by itself only after a violation"

@@ -134,7 +134,7 @@ class Load:
         body = json.dumps({"workflowId": workflow, "payload": payload}).encode()
         answer = self._http.request(
             "POST", f"{self._arena.settings.base_url}/api/workflows/start", body=body,
-            headers={**_headers(tenant), "Idempotency-Key": key},
+            headers={**headers(tenant), "Idempotency-Key": key},
         )  # fmt: skip
         if answer.status in (200, 201):
             return str(answer.json()["instanceId"])
@@ -147,7 +147,7 @@ class Load:
         """Once, whatever comes of it."""
         with suppress(HTTPError):
             url = f"{self._arena.settings.base_url}/api/workflows/{instance}/cancel"
-            if self._http.request("POST", url, headers=_headers(tenant)).status == 202:
+            if self._http.request("POST", url, headers=headers(tenant)).status == 202:
                 self.starts.cancelled.append(instance)
 
     def _by_client(self, chance: random.Random, tenant: str, workflow: str) -> None:
@@ -183,7 +183,7 @@ class Load:
         }  # fmt: skip
 
 
-def _headers(tenant: str) -> dict[str, str]:
+def headers(tenant: str) -> dict[str, str]:
     claims = {"sub": "chaos", "tenant": tenant, "scope": "workflows:start workflows:operate", "aud": "orchestrator",
               "exp": int(time.time()) + 86_400}  # fmt: skip
     token = jwt.encode(claims, options.SECRET, algorithm="HS256")

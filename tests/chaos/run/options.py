@@ -24,6 +24,7 @@ class Options:
     broker: Literal["valkey", "rabbitmq"] = "valkey"
     workers: int = 4
     most_open: int = 100  # instances under way at once
+    orders: bool = False  # whether operators suspend, retry and settle
     calm: float = 1.0  # by this the faults are rarer, for a machine that has other things to do
     out: Path | None = None
     keep: Path | None = None  # where the evidence is put in any case

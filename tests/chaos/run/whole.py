@@ -27,6 +27,7 @@ from tests.chaos.run.decider import Decider
 from tests.chaos.run.fire import Fault, Fire
 from tests.chaos.run.floor import Claims
 from tests.chaos.run.load import Load
+from tests.chaos.run.operators import Operators
 from tests.chaos.run.options import Options
 from tests.chaos.run.town import Town
 
@@ -76,16 +77,18 @@ def run(given: Options) -> int:
 
 
 def _run(found: Arena, console: Console) -> list[str]:
-    load, decider, town = Load(found), Decider(found), Town(found)
-    for part in (town, decider, load):
+    load, decider, town, operators = Load(found), Decider(found), Town(found), Operators(found)
+    for part in (town, decider, load, operators):
         part.start()
     burning = fire.fire(found, console.timed)
     kills_since = _burn(found, burning, console)
     load.stop()
+    operators.stop()
     _put_right(found, burning, 0.0)
     ended = ending.wait_for_all(found, console.timed, load.is_done)
     decider.stop()
     town.stop()
+    operators.finish()
     if not load.is_done():
         load.starts.wrong.append("a start was not answered")
     if ended.took is not None:
@@ -96,6 +99,7 @@ def _run(found: Arena, console: Console) -> list[str]:
     account.statuses(url, console.say)
     its = account.of(found, burning, load.starts, town, kills_since)
     account.tell(its, load.starts, decider.answers, console.say)
+    operators.orders.tell(console.say)
     wrong += floor.missing(its, Claims(faults=[one.counted for one in _faults(found)]))
     wrong += judge.violations(url, found.ledger, console.say)
     for one in wrong:
