@@ -14,20 +14,22 @@ from tests.chaos.run import faults_network, faults_processes, faults_servers, fi
 from tests.chaos.run.account import Account
 from tests.chaos.run.figures import Calls, Recovery
 from tests.chaos.run.floor import COPIED, Claims
+from tests.chaos.run.operators import CLAIMED as ORDERS
+from tests.chaos.run.operators import Orders
 
 pytestmark = [pytest.mark.chaos]
 
 FAULTS = [
     *faults_processes.faults(), *faults_servers.faults("valkey"), *faults_network.faults(is_one_far=True),
 ]  # fmt: skip
-CLAIMS = Claims(faults=[fault.counted for fault in FAULTS])
+CLAIMS = Claims(faults=[fault.counted for fault in FAULTS], orders=ORDERS)
 NOTHING = Recovery(claimed=(), parked=(), settled=0)
 FOUR_MINUTES = Account(
     seconds=240.0, rarer=1.0, most_open=100, started=1500, faults=dict.fromkeys(CLAIMS.faults, 3),
     ills=dict.fromkeys(ILLS, 3), copies={kind: Counter({1: 3, 4: 2}) for kind in COPIED},
     calls=Calls(effects=0, asks=0, per_key=Counter(), doubled=()),
     under_fire=replace(NOTHING, claimed=(1.0,) * 60), alone=replace(NOTHING, claimed=(1.0,) * 30),
-    heard=Counter({"one": 1}), killed_alone=17, repeated_alone=40,
+    heard=Counter({"one": 1}), obeyed=dict.fromkeys(ORDERS, 3), killed_alone=17, repeated_alone=40,
 )  # fmt: skip
 
 
@@ -78,6 +80,13 @@ def test_an_ill_reply_that_was_never_given_fails_four_minutes(ill: str) -> None:
 def test_messages_that_were_only_ever_delivered_once_fail_four_minutes(kind: str) -> None:
     rested = replace(FOUR_MINUTES, copies={**FOUR_MINUTES.copies, kind: Counter({1: 1000})})
     assert f"no message was delivered twice: {kind}" in missing(rested)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_an_order_that_was_never_obeyed_fails_four_minutes_that_claim_it(order: str) -> None:
+    refused = Orders(answered=Counter({(one, 409 if one == order else 202): 3 for one in ORDERS}))
+    assert missing(replace(FOUR_MINUTES, obeyed=refused.obeyed)) == [f"no operator's order was ever obeyed: {order}"]
+    assert list(floor.missing(replace(FOUR_MINUTES, obeyed={}), replace(CLAIMS, orders=()))) == []
 
 
 def test_a_short_run_that_kills_nobody_or_repeats_nothing_fails() -> None:

@@ -12,6 +12,7 @@ from tests.chaos.run.decider import Answers
 from tests.chaos.run.figures import Calls, Recovery
 from tests.chaos.run.fire import Fire, rarer
 from tests.chaos.run.load import Starts
+from tests.chaos.run.operators import Orders
 from tests.chaos.run.town import Town
 
 Say = Callable[[str], None]
@@ -26,6 +27,7 @@ class Account:
     faults: Mapping[str, int]
     ills: Mapping[str, int]  # replies that were spoiled, by kind
     copies: Mapping[str, Counter[int]]  # by kind of message: how many were delivered so many times
+    obeyed: Mapping[str, int]  # operators' orders
     heard: Counter[str]  # how often each event came to the bus
     calls: Calls
     under_fire: Recovery
@@ -34,14 +36,14 @@ class Account:
     repeated_alone: int
 
 
-def of(found: Arena, burning: Fire, starts: Starts, town: Town, kills_since: float) -> Account:
+def of(found: Arena, burning: Fire, starts: Starts, town: Town, orders: Orders, kills_since: float) -> Account:
     url, ever = found.settings.database_url or "", 1e12
     lives = [life for worker in found.workers for life in worker.deaths]
     return Account(
         seconds=found.options.seconds, rarer=rarer(found), most_open=found.options.most_open,
         started=len(starts.acknowledged) + len(starts.without_key), faults=burning.counts,
         ills=figures.ills(found.ills), copies=figures.copies(found.copies), calls=figures.calls(found.ledger),
-        heard=town.heard,
+        heard=town.heard, obeyed=orders.obeyed,
         under_fire=figures.recovery(url, found.workers, since=0.0, until=kills_since),
         alone=figures.recovery(url, found.workers, since=kills_since, until=ever),
         killed_alone=sum((life.ended or 0.0) >= kills_since for life in lives),

@@ -27,6 +27,7 @@ class Claims:
     faults: Sequence[str]
     ills: Sequence[str] = tuple(ILLS)
     copied: Sequence[str] = COPIED
+    orders: Sequence[str] = ()
 
 
 def missing(account: Account, claims: Claims) -> Iterator[str]:
@@ -61,6 +62,7 @@ def _undone(account: Account, claims: Claims) -> Iterator[str]:
         yield "no recovery was measured with no other fault"
     yield from (f"there was never one of: {one}" for one in claims.faults if not account.faults.get(one))
     yield from (f"no reply was ever this: {one}" for one in claims.ills if not account.ills.get(one))
+    yield from (f"no operator's order was ever obeyed: {one}" for one in claims.orders if not account.obeyed.get(one))
     yield from (f"no message was delivered twice: {one}" for one in claims.copied if not _duplicates(account, one))
 
 

@@ -31,6 +31,8 @@ HELD = 3.0  # seconds that something stays suspended at most
 TIMEOUT = 5.0
 SURELY_OVER = options.LIMIT + options.LEASE + SLOW  # seconds after which nothing of an attempt can land any more
 
+CLAIMED = ("suspend", "resume", "retry")  # a verdict is wanted only where a lane can neither be asked nor told again
+
 SUSPENDABLE = "i.ended_at IS NULL AND i.status IN ('RUNNING', 'WAITING', 'COMPENSATING')"
 FALLEN = (
     "i.status IN ('FAILED', 'COMPENSATED') AND i.parent_id IS NULL AND i.life = 1 AND i.cancel_requested_at IS NULL"
@@ -52,6 +54,13 @@ class Orders:
     """What was ordered, and how it was answered: (order, status)."""
 
     answered: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    @property
+    def obeyed(self) -> Counter[str]:
+        found = Counter[str]()
+        for (order, status), count in self.answered.items():
+            found[order] += count if status < 300 else 0
+        return found
 
     def tell(self, say: Callable[[str], None]) -> None:
         if self.answered:

@@ -27,7 +27,7 @@ from tests.chaos.run.decider import Decider
 from tests.chaos.run.fire import Fault, Fire
 from tests.chaos.run.floor import Claims
 from tests.chaos.run.load import Load
-from tests.chaos.run.operators import Operators
+from tests.chaos.run.operators import CLAIMED, Operators
 from tests.chaos.run.options import Options
 from tests.chaos.run.town import Town
 
@@ -97,10 +97,10 @@ def _run(found: Arena, console: Console) -> list[str]:
     url = found.settings.database_url or ""
     wrong = own_checks.violations(own_checks.read(url), load.starts, decider.answers, ended)
     account.statuses(url, console.say)
-    its = account.of(found, burning, load.starts, town, kills_since)
+    its = account.of(found, burning, load.starts, town, operators.orders, kills_since)
     account.tell(its, load.starts, decider.answers, console.say)
     operators.orders.tell(console.say)
-    wrong += floor.missing(its, Claims(faults=[one.counted for one in _faults(found)]))
+    wrong += floor.missing(its, _claims(found))
     wrong += judge.violations(url, found.ledger, console.say)
     for one in wrong:
         console.say(one)
@@ -127,6 +127,10 @@ def _faults(found: Arena) -> list[Fault]:
         *faults_processes.faults(), *faults_servers.faults(found.broker.name),
         *faults_network.faults(is_one_far=found.faraway is not None),
     ]  # fmt: skip
+
+
+def _claims(found: Arena) -> Claims:
+    return Claims(faults=[one.counted for one in _faults(found)], orders=CLAIMED if found.options.orders else ())
 
 
 def _put_right(found: Arena, burning: Fire, misbehaviour: float) -> None:
