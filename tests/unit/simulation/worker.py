@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 from unittest.mock import patch
@@ -39,6 +39,7 @@ from tests.unit.flying import EPOCH
 from tests.unit.simulation import canvas
 from tests.unit.simulation.definitions import LANES, PAUSE
 from tests.unit.simulation.service import FATES, Effect, Fate, Request
+from tests.unit.simulation.swift import replace
 from tests.unit.simulation.world import LEASE, LOSSES, Message, Undo, World
 
 T = TypeVar("T")
