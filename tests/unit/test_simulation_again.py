@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from tests.unit.simulation.explore import replay
+from tests.unit.simulation.explore import explore, replay
 from tests.unit.simulation.mutations import MUTATIONS, Mutation, found_in
+from tests.unit.simulation.scenes import ANYTHING, Scene
 from tests.unit.test_simulation import explored
 
 AT_MOST = 10_000  # schedules until a bug is found, of each seed: far fewer than are flown
@@ -41,4 +42,11 @@ def test_in_ci_the_seed_is_another_in_every_run(monkeypatch: pytest.MonkeyPatch)
 def test_a_bug_in_the_core_is_found(mutation: Mutation) -> None:
     found = next(filter(None, (found_in(mutation, seed, AT_MOST) for seed in SEEDS)), None)
     assert found is not None, f"not found in {AT_MOST} schedules: {mutation.says}"
-    assert replay(found.numbers) is None, "the simulation itself is broken: it fails without the bug, too"
+    assert replay(found.numbers, mutation.scene) is None, (
+        "the simulation itself is broken: it fails without the bug, too"
+    )
+
+
+@pytest.mark.parametrize("scene", [one.scene for one in MUTATIONS if one.scene is not ANYTHING])
+def test_without_its_bug_every_schedule_of_a_scene_keeps_the_promises(scene: Scene) -> None:
+    assert explore("scenes", 2_000, scene).schedules == 2_000

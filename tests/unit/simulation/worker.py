@@ -45,6 +45,9 @@ from tests.unit.simulation.world import LEASE, LOSSES, Message, Undo, World
 T = TypeVar("T")
 Run = Iterator[str]  # of a leg; it says where it stands
 
+UNDONE = "a commit failed"
+TICK = 1e-6  # seconds: no two claims have the same limit, and by that one is told from the other
+COMMIT_FAULTS = {22: UNDONE, 23: "the answer to a commit was lost"}  # of 24
 CONTEXT: dict[str, Any] = {"payload": {}, "steps": {}, "items": {}}
 
 
@@ -155,6 +158,7 @@ class Worker:
             yield "performed"
             attempt = became.claimed
             became = yield from self._commit(lambda one: self._conclude(one, attempt, result))  # noqa: B023
+            assert not self._is_held(attempt), f"RECORDED: {attempt.key} was heard of, and the result is forgotten"
             survives |= became.survives
         yield "recorded"
         if survives and not isinstance(self.message, Undo):
@@ -170,12 +174,16 @@ class Worker:
         )
         return became
 
+    def _is_held(self, attempt: Attempt) -> bool:
+        row = self.world.rows[attempt.step, attempt.phase]
+        return row.is_leased and row.attempt == attempt.attempt
+
     def _seconds(self) -> float:
         return (self.world.now - EPOCH).total_seconds()
 
     def _commit(self, verb: Callable[[Instance], legs._Became]) -> Generator[str, None, legs._Became]:
-        """`legs._Flight._commit` and `_try`: where the answer to a commit is lost it is tried again, and others may have
-        come in between."""
+        """`legs._Flight._commit` and `_try`: where a commit has failed, or its answer was lost, it is tried again, and
+        others may have come in between."""
         said: list[legs._Became] = []
 
         def decide(instance: Instance) -> legs._Became:
@@ -184,10 +192,13 @@ class Worker:
             return said[-1]
 
         while True:
-            became = self.world.transition(decide, "leg", covered=self.covered, worker=self.name, is_narrow=True)
-            if self.world.is_fair or not self.world.choices.one_in(24):
+            fault = None if self.world.is_fair else COMMIT_FAULTS.get(self.world.choices.below(24))
+            became = self.world.transition(decide, "leg", covered=self.covered, worker=self.name, is_narrow=True,
+                                           is_undone=fault == UNDONE)  # fmt: skip
+            if fault is None:
                 return became
-            self.world.faults["the answer to a commit was lost"] += 1
+            self.world.faults[fault] += 1
+            self.world.wait(TICK)
             yield "unanswered"
 
     # -- `calls.perform`
