@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -28,11 +29,12 @@ HELPS = 40  # of a person, until all is over
 @dataclass
 class Schedule(Moves):
     @classmethod
-    def of(cls, plan: Plan, choices: Choices, scene: Scene = ANYTHING, *, trace: list[str] | None = None) -> Schedule:
+    def of(cls, plan: Plan, choices: Choices, scene: Scene = ANYTHING, *, trace: list[str] | None = None,
+           world_of: Callable[..., World] = World) -> Schedule:  # fmt: skip
         laws = Laws(plan)
         deadline = plan.definition.deadline
         header = replace(HEADER, deadline_at=later(EPOCH, deadline) if deadline else None)
-        world = World(plan=plan, choices=choices, on_commit=lambda *_: None, header=header)
+        world = world_of(plan=plan, choices=choices, on_commit=lambda *_: None, header=header)
         schedule = cls(world, laws, trace=trace, scene=scene)
         world.on_commit = schedule._committed
         CLOCK.world = world

@@ -129,7 +129,7 @@ class Worker:
         self.system = system_of(self.world, self.name)
         self.covered = canvas.covered(self.message) if not isinstance(self.message, Undo) else frozenset()
         phase: Phase = "undo" if undo else "do"
-        self.flight = _Flight(system=self.system, plan=plan, version="v", steps=_steps(self.world, self.message),
+        self.flight = _Flight(system=self.system, plan=plan, version=self.world.header.version_id, steps=_steps(self.world, self.message),
                               phase=phase, covered=self.covered, waiting=deque())  # fmt: skip
         self.flight.alone = self.is_alone
         self._run = self._fly()

@@ -32,7 +32,7 @@ Key = tuple[str, Phase]
 
 LEASE, GRACE, LOSSES = 30.0, 60.0, 2
 SWEEPS_LOST = sweep._lose(cast("System", SimpleNamespace(settings=SimpleNamespace(losses=LOSSES))))
-HEADER = Header(id=TRACE, tenant="city", workflow_id="flight", version_id="v", version=1)
+HEADER = Header(id=TRACE, tenant="city", workflow_id="flight", version_id=TRACE[:-1] + "2", version=1)
 FORGOTTEN: dict[str, Any] = {**dict.fromkeys(WRITE_ONLY), "clears": False}
 
 
