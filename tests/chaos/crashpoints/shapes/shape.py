@@ -42,6 +42,7 @@ class Shape:
     is_told: bool = False  # its end is told to a URL
     keeps_for: float | None = None  # seconds after the end; then it is purged
     installed: Callable[[], None] | None = None  # how every process of its installation differs
+    excused: tuple[str, ...] = ()  # kinds of violation: what the checker knows nothing of
 
     def outcome(self, at: int) -> tuple[str, str]:
         """(effects, ends) of the instance that was started as the `at`-th, from 0."""
