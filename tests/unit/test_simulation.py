@@ -19,7 +19,7 @@ from tests.unit.simulation.swift import replace, swiftly
 from tests.unit.simulation.worker import on_its_clock
 
 SCHEDULES = 150_000
-LEAST = 20  # times that each fault has come, and each kind of transition has ended the last branch of a join
+LEAST = 50  # times that each fault has come, and each kind of transition has ended the last branch of a join
 
 
 def explored(seed: str, schedules: int = SCHEDULES) -> Reached:
