@@ -29,7 +29,16 @@ from orchestrator import (
 )
 from orchestrator import retry as retries
 from tests.unit.simulation.explore import Broken, explore, kind_of, shrink
-from tests.unit.simulation.scenes import ANYTHING, ESCALATED, FAMILY, HANDED_BACK, LOST_AND_UNDONE, SENT_LATE, Scene
+from tests.unit.simulation.scenes import (
+    ANYTHING,
+    ESCALATED,
+    FAMILY,
+    FORGETFUL,
+    HANDED_BACK,
+    LOST_AND_UNDONE,
+    SENT_LATE,
+    Scene,
+)
 from tests.unit.simulation.world import World
 
 
@@ -79,7 +88,7 @@ MUTATIONS = (
     Mutation("a lost attempt that cannot be repeated is repeated", attempts, "lose", 'idempotency == "none"', "False"),
     Mutation("a forgotten key is sent again", retries, "is_forgotten", "has_ttl and", "False and"),
     Mutation("a repeat may arrive when its key is forgotten", calls, "_prepare_call", "attempt.limit_until or attempt.now",
-             "attempt.now"),
+             "attempt.now", FORGETFUL),
     Mutation("what has been decided is decided again", approvals, "_can_be_settled", "return by_service and", "return True or"),
     Mutation("what falls opens what it was about to", blocks, "_let_go", "return instance.is_falling", "return False"),
     Mutation("a verdict does not wait until the attempt is over", operators, "resolve",

@@ -42,5 +42,6 @@ ESCALATED = scene(
             escalation=Escalation(to=operation("key.backup"), timeout=None, on_timeout=FAIL)), GO,
 )  # fmt: skip
 LOST_AND_UNDONE = scene(service("a", undo="key.a", retry=_retry(0)), CARRY, opening=(*LOSE, *CARRY))
+FORGETFUL = scene(service("a", "forgetful.a", retry=_retry(2)), (*GO, "kill", "land"))
 SENT_LATE = scene(service("a", "none.a", undo="key.a"), (*GO, "resolve"))
 FAMILY = scene(WorkflowStep(id="a", workflow="child"), (*GO, "child", "tell", "tell_lost", "retry"))
