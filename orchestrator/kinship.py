@@ -52,11 +52,12 @@ def learn(instance: Instance, end: End) -> None:
 
 
 def _learn_of_doing(instance: Instance, row: Row, end: End) -> None:
+    """Whatever was in doubt about the legs that have looked for it: now it is known."""
     if end.status == states.COMPLETED:
-        instance.move(row, "resolve", output=end.output, error="")
+        instance.move(row, "resolve", output=end.output, error="", uncertain=False)
         attempts.go_on(instance, row.step)
     else:
-        instance.move(row, "reject", reason="child", output=end.output, error=end.error)
+        instance.move(row, "reject", reason="child", output=end.output, error=end.error, uncertain=False)
         attempts.after_failure(instance, row, "child")
 
 

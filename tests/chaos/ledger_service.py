@@ -12,7 +12,6 @@ what goes over the wire is late, cut short, hostile, or a 5xx before or after th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -27,6 +26,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+from tests.chaos.ledger_line import line
 
 LEDGER, ASKED, SUFFERED = "ledger.jsonl", "asked.jsonl", "ills.txt"
 SLOW = 3.0  # seconds: longer than the lanes' timeout
@@ -141,20 +142,14 @@ class Ledger:
 
     def _write(self, what: str, request: Request) -> None:
         self._lines += 1
-        key = request.key
-        body = json.loads(request.content) if request.content else {}
-        line = {
-            "n": self._lines, "at": time.time(), "what": what, "lane": request.lane, "operation": request.operation,
-            "key": key.text, "attempt": request.attempt, "trace": key.trace, "step": key.step, "phase": key.phase,
-            "body": hashlib.sha256(request.content).hexdigest(),
-            "agency": body.get("payload", {}).get("agency"),
-        }  # fmt: skip
-        os.write(self._file, json.dumps(line).encode() + b"\n")
+        told = line(self._lines, what, lane=request.lane, operation=request.operation, key=request.key.text,
+                    attempt=request.attempt, content=request.content)  # fmt: skip
+        os.write(self._file, told)
 
     def _call_back(self, request: Request, body: dict[str, Any]) -> None:
         if request.key.phase == "do" and request.lane.endswith(("Desk", "Deputy", "Later")):
-            line = {"url": body["callbackUrl"], "lane": request.lane, "key": request.key.text}
-            os.write(self._asked, json.dumps(line).encode() + b"\n")
+            asked = {"url": body["callbackUrl"], "lane": request.lane, "key": request.key.text}
+            os.write(self._asked, json.dumps(asked).encode() + b"\n")
 
 
 class Service(ThreadingHTTPServer):

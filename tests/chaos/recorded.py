@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from orchestrator.settings import Settings
 from tests import servers, services
+from tests.chaos.ledger_line import line
 from tests.clock import Clock
 from tests.services import Airport, Answer, Seen, Service
 
@@ -54,16 +51,10 @@ class Recorded(Service):
         return answer
 
     def write(self, what: str, seen: Seen) -> None:
-        trace, step, *_, phase = seen.key.split(":")
-        payload: dict[str, Any] = seen.body.get("payload", {}) if seen.content else {}
         with self._writing:
             self._lines += 1
-            line = {
-                "n": self._lines, "at": time.time(), "what": what, "lane": seen.lane, "operation": seen.operation,
-                "key": seen.key, "attempt": seen.attempt, "trace": trace, "step": step, "phase": phase,
-                "body": hashlib.sha256(seen.content).hexdigest(), "agency": payload.get("agency"),
-            }  # fmt: skip
-            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.write(line(self._lines, what, lane=seen.lane, operation=seen.operation, key=seen.key,
+                                  attempt=seen.attempt, content=seen.content))  # fmt: skip
 
     def stop(self) -> None:
         super().stop()

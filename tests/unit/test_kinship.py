@@ -45,6 +45,21 @@ def test_the_end_of_an_earlier_generations_child_is_nothing_to_the_present_one()
     assert flight.state("sub") == "SUCCEEDED"
 
 
+def test_after_a_child_has_ended_nothing_is_in_doubt_and_a_later_life_starts_another() -> None:
+    """The leg that was to start it was lost so often that a person had to let it go on. Was the same child awaited once
+    more, nobody would ever tell of it: its end has been told."""
+    flight = Flight.of(SUB)
+    for _ in range(2):
+        flight.claim("sub")
+        flight.lose("sub", losses=2)
+    assert flight.state("sub") == "UNKNOWN"
+    flight.apply(operators.retry)
+    flight.run("sub", control.AwaitsChild(id="child"))
+    learn(flight, end(states.CANCELLED))
+    flight.apply(operators.retry)
+    assert (flight.state("sub"), flight.row("sub").generation) == ("READY", 2)
+
+
 def test_what_is_told_twice_is_heard_once() -> None:
     flight = parent()
     learn(flight, end())

@@ -18,22 +18,29 @@ from tests.unit.simulation.mutations import MUTATIONS
 from tests.unit.simulation.swift import replace, swiftly
 from tests.unit.simulation.worker import on_its_clock
 
-SCHEDULES = 60_000
-LEAST = 20  # times that each fault has come, and each kind of transition has ended the last branch of a join
+SCHEDULES = 150_000
+LEAST = 50  # times that each fault has come, and each kind of transition has ended the last branch of a join
 
 
-def explored(seed: str) -> Reached:
+def explored(seed: str, schedules: int = SCHEDULES) -> Reached:
+    """What so many schedules of a seed reach. Whatever is wrong with them is told with the command that repeats it."""
+    again = f"again: python -m tests.unit.simulation --schedules {schedules} --seed '{seed}'"
     try:
-        return explore(seed, SCHEDULES)
+        reached = explore(seed, schedules)
     except Broken as broken:
-        raise AssertionError(told(shrink(broken))) from broken
+        small = shrink(broken)
+        raise AssertionError(
+            f"{again}\nor: python -m tests.unit.simulation --replay '{small}'\n{told(small)}"
+        ) from broken
+    missing = list(coverage.missing(reached, least=LEAST))
+    assert not missing, f"not reached: {missing}\n{again}\n{coverage.told(reached)}"
+    assert reached.schedules == schedules
+    return reached
 
 
-@pytest.mark.timeout(1800)  # a minute and a half of a core that is free
+@pytest.mark.timeout(1800)  # three minutes of a core that is free
 def test_whatever_happens_between_commit_and_effect_the_ledgers_and_the_history_keep_the_promises() -> None:
-    reached = explored("the first half")
-    assert reached.schedules == SCHEDULES
-    assert not list(coverage.missing(reached, least=LEAST)), coverage.told(reached)
+    explored("the first half")
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -69,6 +76,18 @@ def test_a_schedule_that_violates_a_law_is_shrunk_to_one_that_violates_the_same(
         assert "REVERSE-ORDER LAW" in told(small)
     assert len(small) < len(caught.value.numbers) / 2
     assert replay(small) is None, "without the bug it flies"
+
+
+def test_what_is_wrong_with_a_seed_is_told_with_the_commands_that_repeat_it() -> None:
+    mutation = next(one for one in MUTATIONS if one.says == "a join is counted twice")
+    with (
+        mutation.planted(),
+        pytest.raises(AssertionError, match=r"(?s)--schedules 500 --seed 'planted'.*--replay") as caught,
+    ):
+        explored("planted", 500)
+    assert "ValueError" in str(caught.value)
+    with pytest.raises(AssertionError, match=r"(?s)not reached: .*--schedules 8 --seed 'too few'"):
+        explored("too few", 8)
 
 
 def test_shrinking_leaves_the_fewest_and_the_smallest_numbers() -> None:

@@ -62,7 +62,7 @@ class Ground:
                 violations += [f"the flight {done.ended}"] if done.ended != "over" else []
                 break
         lines = [json.loads(line) for line in self._ledger(offset)]
-        violations += outcome.judge(self.connection, shape, roots, lines)
+        violations += outcome.judge(self.connection, self.place.clock.url, shape, roots, lines)
         return Verdict(schedule=schedule, executions=executions, hit=hit, violations=violations)
 
     def _ledger(self, offset: int) -> list[str]:

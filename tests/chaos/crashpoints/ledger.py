@@ -6,18 +6,18 @@ depends on how often its key was called, so that a crash elsewhere cannot change
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.chaos.ledger_line import line
 
 DONE = (200, True)
 LATER = (202, True)
@@ -68,18 +68,8 @@ class Ledger:
 
     def _write(self, what: str, lane: str, operation: str, key: str, attempt: int, body: bytes) -> None:
         self._lines += 1
-        trace, _, rest = key.partition(":")
-        line = {
-            "n": self._lines, "at": time.time(), "what": what, "lane": lane, "operation": operation, "key": key,
-            "attempt": attempt, "trace": trace, "step": rest.partition(":")[0], "phase": key.rpartition(":")[2],
-            "body": hashlib.sha256(body).hexdigest(), "agency": _agency(body),
-        }  # fmt: skip
-        os.write(self._file, json.dumps(line).encode() + b"\n")
-
-
-def _agency(body: bytes) -> Any:
-    payload = json.loads(body or b"{}").get("payload")
-    return payload.get("agency") if isinstance(payload, dict) else None
+        told = line(self._lines, what, lane=lane, operation=operation, key=key, attempt=attempt, content=body)
+        os.write(self._file, told)
 
 
 class _Handler(BaseHTTPRequestHandler):

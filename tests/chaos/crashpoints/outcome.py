@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,18 +13,21 @@ import psycopg
 from psycopg.rows import dict_row
 
 from orchestrator import states
+from tests.chaos.checker import check
 from tests.chaos.crashpoints.shapes import Shape
 
 FAMILY = "SELECT id FROM instance WHERE id = ANY(%(roots)s) OR root_id = ANY(%(roots)s)"
 ENDED_WELL = ("succeed", "resolve", "elapse")
-DECIDES = ("resolve", "reject")
+OF_THE_LEDGER = ("effect-skipped", "undo-missing")  # kinds that the checker reports when its ledger is empty
 MENDED = "mended"  # what a person has done about a rejection
 FREE = ("safe",)  # lanes on which a repeat has no effect of its own
 
 Line = Mapping[str, Any]
 
 
-def judge(connection: psycopg.Connection[Any], shape: Shape, roots: Sequence[str], ledger: Sequence[Line]) -> list[str]:
+def judge(
+    connection: psycopg.Connection[Any], database_url: str, shape: Shape, roots: Sequence[str], ledger: Sequence[Line]
+) -> list[str]:
     """What is wrong, one sentence each; nothing when all is as it must be."""
     found = _Rows(connection, roots)
     wrong = [f"{len(roots)} of {shape.instances} were started"] if len(roots) != shape.instances else []
@@ -33,9 +37,8 @@ def judge(connection: psycopg.Connection[Any], shape: Shape, roots: Sequence[str
         effects = [one for one in ledger if one["what"] == "effect" and one["trace"] in traces]
         wrong += [f"{root}: {what}" for what in _effects(shape.outcome(at)[0], effects)]
     for trace in found.instances:
-        wrong += [f"{trace}: {what}" for what in _history(found, trace)]
         wrong += [f"{trace}: {what}" for what in _undo_order(found, trace, ledger)]
-    return [*wrong, *_outbox(found, ledger)]
+    return [*wrong, *_history(database_url, shape), *_outbox(found, ledger)]
 
 
 class _Rows:
@@ -128,52 +131,12 @@ def _expected(word: str) -> str:
 # -- history
 
 
-def _history(found: _Rows, trace: str) -> Iterator[str]:
-    entries = found.history[trace]
-    seqs = [one["seq"] for one in entries]
-    if seqs != list(range(1, len(seqs) + 1)) or found.instances[trace]["history_seq"] != len(seqs):
-        yield f"its history is not numbered 1..n without a gap: {seqs}, {found.instances[trace]['history_seq']} counted"
-    yield from _replayed(found, trace)
-    yield from _attempts(entries)
-    decided = Counter((one["step"], one["phase"], one["generation"]) for one in entries if one["verb"] in DECIDES)
-    yield from (f"{key} was decided {count} times" for key, count in decided.items() if count > 1)
-
-
-def _replayed(found: _Rows, trace: str) -> Iterator[str]:
-    """Entry by entry through the table; the rows have to be where that leads."""
-    at: dict[tuple[str, str], str] = {}
-    status = ""
-    for one in found.history[trace]:
-        if one["step"] is None:
-            status = one["status"]
-            if status != states.INSTANCE[one["verb"]].target:
-                yield f"entry {one['seq']}: {one['verb']} does not lead to {status}"
-            continue
-        key = one["step"], one["phase"]
-        edge = states.STEP[one["verb"]]
-        if at.get(key, "") not in edge.sources or one["status"] != edge.target:
-            yield f"entry {one['seq']}: {one['verb']} of {key} from {at.get(key, 'unborn')} to {one['status']}"
-        at[key] = one["status"]
-    rows = {(row["step"], row["phase"]): row["state"] for row in found.steps[trace]}
-    yield from (f"{key} is {rows.get(key)}, and its history says {state}" for key, state in at.items()
-                if rows.get(key) != state)  # fmt: skip
-    if (
-        status != found.instances[trace]["status"] and found.instances[trace]["ended_at"]
-    ):  # else it follows from the rows
-        yield f"it is {found.instances[trace]['status']}, and its history says {status}"
-
-
-def _attempts(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Attempts only rise, and whoever records one is the last that has claimed."""
-    claimed: dict[tuple[str, str], int] = {}
-    for one in entries:
-        key = (one["step"], one["phase"])
-        if one["verb"] in ("claim", "look"):
-            if one["attempt"] <= claimed.get(key, 0):
-                yield f"entry {one['seq']}: attempt {one['attempt']} of {key} was claimed again"
-            claimed[key] = one["attempt"]
-        elif one["verb"] == "succeed" and one["attempt"] != claimed.get(key, 0):  # a block that merely opened has none
-            yield f"entry {one['seq']}: {key} was recorded by a stale attempt"
+def _history(database_url: str, shape: Shape) -> Iterator[str]:
+    """By the checker: numbers, transitions, rows, fences, order, joins, decisions, undo. It reads no ledger here, where lanes
+    have other names and not all of them are services: what has to stand in the ledger the shape says (`_effects`)."""
+    for one in check(database_url, os.devnull).violations:
+        if one.kind not in (*OF_THE_LEDGER, *shape.excused):
+            yield str(one)
 
 
 # -- the undo

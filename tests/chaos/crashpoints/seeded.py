@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator import attempts, children, publisher, sweep
+from orchestrator import attempts, children, flow, publisher, sweep
 from orchestrator.attempts import Attempt
 from orchestrator.instance import Instance
 from orchestrator.rows import Row
@@ -68,6 +68,19 @@ def sent_too_early() -> None:
     plant(publisher, "publish", publish)
 
 
+def join_counted_twice() -> None:
+    """What follows a join begins when the first of its branches has ended."""
+    arrive = flow._arrive
+
+    def twice(instance: Instance, block: str) -> None:
+        row = instance.row(block)
+        assert row is not None
+        instance.amend(row, branches_left=1)
+        arrive(instance, block)
+
+    plant(flow, "_arrive", twice)
+
+
 # name → (the bug, the shape that shows it, what the report says of it)
 BUGS: Mapping[str, tuple[Callable[[], None], str, str]] = {
     "attempt-in-the-key": (attempt_in_the_key, "sequence", "which no definition asks for"),
@@ -75,5 +88,6 @@ BUGS: Mapping[str, tuple[Callable[[], None], str, str]] = {
     "no-lost-leases": (no_lost_leases, "sequence", "stalled"),
     "blind-repeat": (blind_repeat, "blind", "was had 2 times"),
     "told-too-early": (told_too_early, "subworkflow", "stalled"),
+    "join-counted-twice": (join_counted_twice, "branches", "join-early"),
     "sent-too-early": (sent_too_early, "event", "nobody has heard it"),
 }

@@ -78,6 +78,11 @@ class Children:
         for child in untold:
             output = {"instanceId": "child", "status": child.status}
             end = End(step=child.step, generation=child.generation, status=child.status, output=output, error="no")
+            before = world.rows[child.step, "do"]
             world.transition(partial(kinship.learn, end=end), "child", is_narrow=True)
+            is_its_own = before.generation == child.generation
+            assert is_its_own or world.rows[child.step, "do"] is before, (
+                f"FAMILY: {child} is not {before.step}'s any more"
+            )
             child.is_told = not is_lost
         return len(untold)

@@ -12,7 +12,7 @@ FAULTS = (
     "message lost", "broker wiped", "message delivered twice", "messages out of order", "message republished",
     "message delivered again after a death", "forged message", "dispatcher dies between commit and publish",
     "killed when claimed", "killed when sent", "killed when performed", "killed when recorded", "killed when unanswered",
-    "the answer to a commit was lost", "the lease could not be looked up", "lease lost", "request lands late",
+    "the answer to a commit was lost", "a commit failed", "the lease could not be looked up", "lease lost", "request lands late",
     "wait past its deadline", "instance past its deadline", "callback lost", "callback repeated, or late",
     "callback that does not say whether it was done", "parent told, and the mark lost",
 )  # fmt: skip

@@ -26,6 +26,7 @@ from orchestrator.plan import Plan
 from tests.unit.flying import LANES as FLYING
 from tests.unit.flying import TRUE, block, operation
 from tests.unit.simulation.choices import Choices
+from tests.unit.simulation.swift import SwiftPlan
 
 # Some calls may take longer than a lease is good for: a lost attempt is then still in flight when it is taken over.
 LANES = {**FLYING, **{name: replace(FLYING[name], timeout=40.0) for name in ("key", "query", "none")}}
@@ -48,7 +49,7 @@ def plan(choices: Choices) -> Plan:
         id="flight", steps=_sequence(choices, "", depth), deadline=choices.among((None, None, None, None, 80.0)),
         compensate_on=choices.among(("completed", "completed", "attempted")),
     )  # fmt: skip
-    return Plan(definition, LANES)
+    return SwiftPlan(definition, LANES)
 
 
 def _sequence(choices: Choices, prefix: str, depth: int) -> tuple[Step, ...]:

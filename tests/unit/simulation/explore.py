@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from orchestrator.plan import Plan
-from tests.unit.simulation import definitions
 from tests.unit.simulation.choices import Choices, Shrinker
+from tests.unit.simulation.scenes import ANYTHING, Scene
 from tests.unit.simulation.schedule import Schedule
 from tests.unit.simulation.swift import swiftly
 from tests.unit.simulation.worker import on_its_clock
@@ -51,17 +51,17 @@ class Broken(Exception):
         return f"{type(self.error).__name__}: {self.error}\nnumbers: {self.numbers}"
 
 
-def fly(choices: Choices, *, trace: list[str] | None = None) -> Schedule:
+def fly(choices: Choices, scene: Scene = ANYTHING, *, trace: list[str] | None = None) -> Schedule:
     """A whole schedule, its definition included."""
-    schedule = Schedule.of(definitions.plan(choices), choices, trace=trace)
+    schedule = Schedule.of(scene.plan(choices), choices, scene, trace=trace)
     schedule.fly()
     return schedule
 
 
-def explore(seed: int | str, schedules: int, *, seconds: float = 1e9) -> Reached:
+def explore(seed: int | str, schedules: int, scene: Scene = ANYTHING, *, seconds: float = 1e9) -> Reached:
     """Raises Broken for the first that violates a law."""
     reached, began = Reached(), time.process_time()
-    drawn, plan = _drawn(seed, 0)
+    drawn, plan = _drawn(seed, 0, scene)
     with ExitStack() as stack:
         stack.enter_context(swiftly())
         stack.enter_context(on_its_clock())
@@ -69,9 +69,9 @@ def explore(seed: int | str, schedules: int, *, seconds: float = 1e9) -> Reached
             if number % SHARED == 0:
                 if time.process_time() - began > seconds:
                     break
-                drawn, plan = _drawn(seed, number)
+                drawn, plan = _drawn(seed, number, scene)
             choices = Choices.seeded(f"{seed}:{number}")
-            schedule = Schedule.of(plan, choices)
+            schedule = Schedule.of(plan, choices, scene)
             try:
                 schedule.fly()
             except Exception as error:
@@ -81,25 +81,25 @@ def explore(seed: int | str, schedules: int, *, seconds: float = 1e9) -> Reached
     return reached
 
 
-def _drawn(seed: int | str, number: int) -> tuple[Choices, Plan]:
+def _drawn(seed: int | str, number: int, scene: Scene) -> tuple[Choices, Plan]:
     choices = Choices.seeded(f"{seed}:{number}:definition")
-    return choices, definitions.plan(choices)
+    return choices, scene.plan(choices)
 
 
-def replay(numbers: Sequence[int], trace: list[str] | None = None) -> Exception | None:
+def replay(numbers: Sequence[int], scene: Scene = ANYTHING, *, trace: list[str] | None = None) -> Exception | None:
     """The error that these numbers end in, if they do."""
     with swiftly(), on_its_clock():
         try:
-            fly(Choices.of(numbers), trace=trace)
+            fly(Choices.of(numbers), scene, trace=trace)
         except Exception as error:  # noqa: BLE001  # that is what is looked for
             return error
     return None
 
 
-def shrink(broken: Broken, *, tries: int = 5_000) -> list[int]:
+def shrink(broken: Broken, scene: Scene = ANYTHING, *, tries: int = 5_000) -> list[int]:
     """The shortest list that violates the same law."""
     wanted = kind_of(broken.error)
-    return Shrinker(lambda numbers: kind_of(replay(numbers)) == wanted, broken.numbers, tries).run()
+    return Shrinker(lambda numbers: kind_of(replay(numbers, scene)) == wanted, broken.numbers, tries).run()
 
 
 def kind_of(error: BaseException | None) -> str | None:
@@ -107,10 +107,10 @@ def kind_of(error: BaseException | None) -> str | None:
     return f"{type(error).__name__} {str(error).partition(':')[0][:24]}" if error is not None else None
 
 
-def told(numbers: Sequence[int]) -> str:
+def told(numbers: Sequence[int], scene: Scene = ANYTHING) -> str:
     """A schedule for people: the definition, what happened, what was violated."""
     lines: list[str] = []
-    plan = definitions.plan(Choices.of(numbers))
-    error = replay(numbers, lines)
+    plan = scene.plan(Choices.of(numbers))
+    error = replay(numbers, scene, trace=lines)
     steps = "\n".join(f"  {step}" for step in plan.definition.steps)
     return "\n".join([steps, *lines[-160:], f"{type(error).__name__}: {error}"])

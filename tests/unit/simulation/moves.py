@@ -9,6 +9,7 @@ from orchestrator.definition import Decision
 from tests.unit.simulation import people
 from tests.unit.simulation.canvas import Sent
 from tests.unit.simulation.laws import Laws
+from tests.unit.simulation.scenes import ANYTHING, Scene
 from tests.unit.simulation.service import Fate
 from tests.unit.simulation.worker import Worker
 from tests.unit.simulation.world import World
@@ -37,6 +38,7 @@ class Moves:
     laws: Laws
     workers: list[Worker] = field(default_factory=list)
     trace: list[str] | None = None  # what happened, for people
+    scene: Scene = ANYTHING
     since: int = 0  # the ledger's length when the instance fell
     made: int = 0  # workers
 
@@ -51,7 +53,9 @@ class Moves:
         found += WITH_ANSWERS if world.answers else ()
         found += WITH_CHILDREN if world.children.found else ()
         found += WITH_WAITS if world.header.status == states.WAITING else ()
-        return found + (WITH_DOUBTS if world.header.status == states.STUCK else ())
+        found += WITH_DOUBTS if world.header.status == states.STUCK else ()
+        allowed = self.scene.moves
+        return found if allowed is None else tuple(move for move in found if move in allowed)
 
     def move(self, name: str) -> None:
         if self.trace is not None:

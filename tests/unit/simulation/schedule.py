@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,6 +16,7 @@ from tests.unit.simulation import ledger, people
 from tests.unit.simulation.choices import Choices
 from tests.unit.simulation.laws import Laws
 from tests.unit.simulation.moves import PAUSES, Moves
+from tests.unit.simulation.scenes import ANYTHING, Scene
 from tests.unit.simulation.swift import replace
 from tests.unit.simulation.worker import CLOCK
 from tests.unit.simulation.world import HEADER, World
@@ -27,12 +29,13 @@ HELPS = 40  # of a person, until all is over
 @dataclass
 class Schedule(Moves):
     @classmethod
-    def of(cls, plan: Plan, choices: Choices, *, trace: list[str] | None = None) -> Schedule:
+    def of(cls, plan: Plan, choices: Choices, scene: Scene = ANYTHING, *, trace: list[str] | None = None,
+           world_of: Callable[..., World] = World) -> Schedule:  # fmt: skip
         laws = Laws(plan)
         deadline = plan.definition.deadline
         header = replace(HEADER, deadline_at=later(EPOCH, deadline) if deadline else None)
-        world = World(plan=plan, choices=choices, on_commit=lambda *_: None, header=header)
-        schedule = cls(world, laws, trace=trace)
+        world = world_of(plan=plan, choices=choices, on_commit=lambda *_: None, header=header)
+        schedule = cls(world, laws, trace=trace, scene=scene)
         world.on_commit = schedule._committed
         CLOCK.world = world
         return schedule
@@ -61,6 +64,8 @@ class Schedule(Moves):
 
     def fly(self) -> None:
         self.world.transition(flow.begin, "start")
+        for move in self.scene.opening:
+            self.move(move)
         for _ in range(5 + self.world.choices.below(MOVES - 4)):
             self.move(self.world.choices.among(self._possible()))
         self.come_home()

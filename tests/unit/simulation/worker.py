@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 from unittest.mock import patch
@@ -39,11 +39,15 @@ from tests.unit.flying import EPOCH
 from tests.unit.simulation import canvas
 from tests.unit.simulation.definitions import LANES, PAUSE
 from tests.unit.simulation.service import FATES, Effect, Fate, Request
+from tests.unit.simulation.swift import replace
 from tests.unit.simulation.world import LEASE, LOSSES, Message, Undo, World
 
 T = TypeVar("T")
 Run = Iterator[str]  # of a leg; it says where it stands
 
+UNDONE = "a commit failed"
+TICK = 1e-6  # seconds: no two claims have the same limit, and by that one is told from the other
+COMMIT_FAULTS = {22: UNDONE, 23: "the answer to a commit was lost"}  # of 24
 CONTEXT: dict[str, Any] = {"payload": {}, "steps": {}, "items": {}}
 
 
@@ -125,7 +129,7 @@ class Worker:
         self.system = system_of(self.world, self.name)
         self.covered = canvas.covered(self.message) if not isinstance(self.message, Undo) else frozenset()
         phase: Phase = "undo" if undo else "do"
-        self.flight = _Flight(system=self.system, plan=plan, version="v", steps=_steps(self.world, self.message),
+        self.flight = _Flight(system=self.system, plan=plan, version=self.world.header.version_id, steps=_steps(self.world, self.message),
                               phase=phase, covered=self.covered, waiting=deque())  # fmt: skip
         self.flight.alone = self.is_alone
         self._run = self._fly()
@@ -154,6 +158,7 @@ class Worker:
             yield "performed"
             attempt = became.claimed
             became = yield from self._commit(lambda one: self._conclude(one, attempt, result))  # noqa: B023
+            assert not self._is_held(attempt), f"RECORDED: {attempt.key} was heard of, and the result is forgotten"
             survives |= became.survives
         yield "recorded"
         if survives and not isinstance(self.message, Undo):
@@ -169,12 +174,16 @@ class Worker:
         )
         return became
 
+    def _is_held(self, attempt: Attempt) -> bool:
+        row = self.world.rows[attempt.step, attempt.phase]
+        return row.is_leased and row.attempt == attempt.attempt
+
     def _seconds(self) -> float:
         return (self.world.now - EPOCH).total_seconds()
 
     def _commit(self, verb: Callable[[Instance], legs._Became]) -> Generator[str, None, legs._Became]:
-        """`legs._Flight._commit` and `_try`: where the answer to a commit is lost it is tried again, and others may have
-        come in between."""
+        """`legs._Flight._commit` and `_try`: where a commit has failed, or its answer was lost, it is tried again, and
+        others may have come in between."""
         said: list[legs._Became] = []
 
         def decide(instance: Instance) -> legs._Became:
@@ -183,10 +192,13 @@ class Worker:
             return said[-1]
 
         while True:
-            became = self.world.transition(decide, "leg", covered=self.covered, worker=self.name, is_narrow=True)
-            if self.world.is_fair or not self.world.choices.one_in(24):
+            fault = None if self.world.is_fair else COMMIT_FAULTS.get(self.world.choices.below(24))
+            became = self.world.transition(decide, "leg", covered=self.covered, worker=self.name, is_narrow=True,
+                                           is_undone=fault == UNDONE)  # fmt: skip
+            if fault is None:
                 return became
-            self.world.faults["the answer to a commit was lost"] += 1
+            self.world.faults[fault] += 1
+            self.world.wait(TICK)
             yield "unanswered"
 
     # -- `calls.perform`

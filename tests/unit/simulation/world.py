@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
-from orchestrator import attempts, states, sweep
+from orchestrator import states, sweep
 from orchestrator.approvals import Answer
 from orchestrator.attempts import Attempt
 from orchestrator.clock import later
@@ -17,6 +18,7 @@ from orchestrator.plan import Plan
 from orchestrator.rows import Entry, Header, Row
 from orchestrator.states import Phase
 from orchestrator.store.statements import WRITE_ONLY
+from orchestrator.system import System
 from tests.unit.flying import EPOCH, TRACE
 from tests.unit.simulation import canvas
 from tests.unit.simulation.canvas import Sent
@@ -29,7 +31,8 @@ T = TypeVar("T")
 Key = tuple[str, Phase]
 
 LEASE, GRACE, LOSSES = 30.0, 60.0, 2
-HEADER = Header(id=TRACE, tenant="city", workflow_id="flight", version_id="v", version=1)
+SWEEPS_LOST = sweep._lose(cast("System", SimpleNamespace(settings=SimpleNamespace(losses=LOSSES))))
+HEADER = Header(id=TRACE, tenant="city", workflow_id="flight", version_id=TRACE[:-1] + "2", version=1)
 FORGOTTEN: dict[str, Any] = {**dict.fromkeys(WRITE_ONLY), "clears": False}
 
 
@@ -72,15 +75,17 @@ class World:
     # -- Postgres
 
     def transition(self, verb: Callable[[Instance], T], origin: str, *, covered: frozenset[str] = frozenset(),
-                   worker: str | None = None, is_narrow: bool = False) -> T:  # fmt: skip
-        """`transitions.transition`: nothing is kept when the verb raises; what was not loaded is loaded when it is needed."""
+                   worker: str | None = None, is_narrow: bool = False, is_undone: bool = False) -> T:  # fmt: skip
+        """`transitions.transition`: nothing is kept when the verb raises; what was not loaded is loaded when it is needed.
+        `is_undone`: the connection is lost before the commit."""
         is_narrow = is_narrow and self.header.outcome is None and self.header.life == 1
         try:
             instance, result = self._work(verb, covered, worker, is_narrow=is_narrow)
         except Partial:
             instance, result = self._work(verb, covered, worker, is_narrow=False)
         instance.settle()
-        self._write(instance, origin)
+        if not is_undone:
+            self._write(instance, origin)
         return result
 
     def _work(self, verb: Callable[[Instance], T], covered: frozenset[str], worker: str | None, *,
@@ -179,25 +184,27 @@ class World:
     # -- sweep (`orchestrator/sweep`)
 
     def sweep_lost(self) -> bool:
-        def verb(instance: Instance) -> bool:
-            lost = [row for row in instance.rows() if row.is_leased and row.lease_until and row.lease_until < self.now]
-            for row in lost:
-                attempts.lose(instance, row, losses=LOSSES)
-            return bool(lost)
-
-        is_due = any(row.is_leased and row.lease_until and row.lease_until < self.now for row in self.rows.values())
-        return is_due and self.transition(verb, "sweep")
+        return self.has_lost() and self.transition(SWEEPS_LOST, "sweep")
 
     def sweep_overdue(self) -> bool:
-        is_due = any(
-            row.state == states.WAITING and row.due_at and row.due_at <= self.now for row in self.rows.values()
-        )
-        return is_due and self.transition(sweep._time_out, "deadline")
+        return self.has_overdue() and self.transition(sweep._time_out, "deadline")
 
     def sweep_deadline(self) -> bool:
+        return self.is_past_deadline() and self.transition(sweep._fall, "deadline of all")
+
+    def has_lost(self) -> bool:
+        """LOST of `store/due`."""
+        return any(row.is_leased and row.lease_until and row.lease_until < self.now for row in self.rows.values())
+
+    def has_overdue(self) -> bool:
+        """OVERDUE of `store/due`."""
+        return any(row.state == states.WAITING and row.due_at and row.due_at <= self.now for row in self.rows.values())
+
+    def is_past_deadline(self) -> bool:
+        """DEADLINES of `store/due`."""
         header = self.header
-        is_due = header.deadline_at is not None and header.deadline_at <= self.now and not header.outcome
-        return bool(is_due and not header.ended_at and self.transition(sweep._fall, "deadline of all"))
+        is_past = header.deadline_at is not None and header.deadline_at <= self.now
+        return is_past and not header.outcome and not header.ended_at
 
     def wait(self, seconds: float) -> None:
         """The clock moves; what was on its way to a service has arrived by its limit, or never does."""
