@@ -114,7 +114,7 @@ def _ready_undo(instance: Instance, done: Row) -> None:
     compensation = step.compensation if isinstance(step, ServiceStep) else None  # none: a child undoes itself
     new = Row(
         step=done.step, phase="undo", order=done.order, queue=instance.plan.undo_queue(done.step),
-        service=str(compensation.operation) if compensation else None,
+        service=str(compensation.operation) if compensation else None, generation=done.generation,
     )  # fmt: skip
     before = instance.row(done.step, "undo")
     # A lost attempt may still be in flight: undone before it has ended, what it does would stand for ever.
@@ -122,7 +122,7 @@ def _ready_undo(instance: Instance, done: Row) -> None:
     if before is None:
         instance.move(new, "ready", **due)
     else:
-        instance.move(before, "renew", **next_generation(before, new) | due)
+        instance.move(before, "renew", **next_generation(instance, before, new) | due)
 
 
 def undone(instance: Instance, step: str) -> None:

@@ -75,7 +75,7 @@ def _ready(instance: Instance, step: str, row: Row | None) -> None:
     elif row.uncertain and row.state != states.COMPENSATED and row.decision is None and row.reason != CHANGED:
         _repeat(instance, row, {"published_at": published})
     else:
-        changes = next_generation(row, _new(instance, step)) | {"published_at": published}
+        changes = next_generation(instance, row, _new(instance, step)) | {"published_at": published}
         if isinstance(instance.plan.place(step).step, ForEachStep):
             changes["clears"] = False  # its items are kept, to be compared with those that it will have
         instance.move(row, "renew", **changes)
@@ -228,10 +228,25 @@ def _next_iteration(instance: Instance, loop: str) -> Row | None:
 # -- generations
 
 
-def next_generation(row: Row, new: Row) -> dict[str, Any]:
+def next_generation(instance: Instance, row: Row, new: Row) -> dict[str, Any]:
     """What `renew` changes when it has not been done, or was undone: a new key, and everything from the beginning."""
+    return {"generation": _next_number(instance, row)} | _anew(row, new)
+
+
+def _next_number(instance: Instance, row: Row) -> int:
+    """A step is done by a higher number than it was ever undone by, and undone by none that is lower than it was done by:
+    so who has undone it under N knows that all of it up to N is over, and refuses what comes late."""
+    if row.phase == "do":
+        undo = instance.row(row.step, "undo")
+        return 1 + max(row.generation, undo.generation if undo else 0)
+    done = instance.row(row.step)
+    assert done is not None, "an undo row has a do row"
+    return max(row.generation + 1, done.generation)
+
+
+def _anew(row: Row, new: Row) -> dict[str, Any]:
     return {
-        "service": new.service, "queue": new.queue, "generation": row.generation + 1, "tries": 0, "losses": 0,
+        "service": new.service, "queue": new.queue, "tries": 0, "losses": 0,
         "rounds": 0, "alone": False, "escalated": False, "uncertain": False, "uncertain_before": False, "decision": None,
         "published_at": None, "clears": True, "lost_until": None, "started_at": None, "due_at": None, "budget_until": None, "ended_at": None, "done_seq": None,
         "branches_left": 0, "begun": 0, "items": row.items if row.state == states.FAILED else 0,
@@ -244,4 +259,4 @@ def same_generation(row: Row) -> dict[str, Any]:
         name: getattr(row, name)
         for name in ("generation", "escalated", "uncertain", "uncertain_before", "started_at", "lost_until")
     }
-    return next_generation(row, row) | kept | {"clears": False}
+    return _anew(row, row) | kept | {"clears": False}

@@ -86,7 +86,7 @@ def _undo_again(instance: Instance, step: str) -> None:
     """A refund that failed for certain gets a new key; one whose outcome is uncertain keeps its own."""
     row = instance.row(step, "undo")
     assert row is not None, "a stuck step has an undo row"
-    instance.move(row, "renew", **same_generation(row) if row.uncertain else next_generation(row, row))
+    instance.move(row, "renew", **same_generation(row) if row.uncertain else next_generation(instance, row, row))
 
 
 def _redo(instance: Instance, row: Row) -> None:

@@ -213,6 +213,7 @@ FORGERIES = {
     "an entry after the end": Forgery(kind="history-illegal", shape="sequence", sql=_appended("renew", "READY", "a")),
     "an end after the end": Forgery(kind="history-illegal", shape="sequence", sql=_appended("complete", "COMPLETED", None)),
     "a state that no entry gives": Forgery(kind="history-differs", shape="sequence", sql=_step("state = 'SKIPPED'", "a")),
+    "an undo under another number than what it undoes": Forgery(kind="history-illegal", shape="undone", sql="UPDATE history SET generation = 2 WHERE instance_id = %(trace)s AND phase = 'undo' AND step = 'a'"),
     "a generation that no entry gives": Forgery(kind="history-differs", shape="sequence", sql=_step("generation = 2", "a")),
     "a reason that no entry gives": Forgery(kind="history-differs", shape="sequence", sql=_step("reason = 'timeout'", "a")),
     "an order that no entry gives": Forgery(kind="history-differs", shape="sequence", sql=_step("done_seq = 99", "a")),

@@ -64,8 +64,14 @@ class Key:
         trace, step, *_, generation, phase = text.split(":")
         return cls(text=text, trace=trace, step=step, generation=generation, phase=phase)
 
-    def of_phase(self, phase: str) -> str:
-        return self.text.rpartition(":")[0] + ":" + phase
+    @property
+    def of_step(self) -> str:
+        """Without generation and phase."""
+        return self.text.rpartition(":")[0].rpartition(":")[0]
+
+    @property
+    def number(self) -> int:
+        return int(self.generation.removeprefix("g"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +105,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._lines = 0
         self._answers: dict[str, Answer] = {}
+        self._undone: dict[str, int] = {}  # the latest generation of each step that was undone
 
     def call(self, request: Request) -> None:
         with self._lock:
@@ -116,6 +123,8 @@ class Ledger:
                 self._answers[request.key.text] = answer
             if answer.status < 300 and request.kind != "safe":
                 self._write("effect", request)
+            if answer.status < 300 and request.key.phase == "undo":
+                self._undone[request.key.of_step] = request.key.number
             if answer.status < 300:
                 self._call_back(request, body)
             return answer
@@ -131,7 +140,7 @@ class Ledger:
 
     def _decide(self, request: Request, body: dict[str, Any]) -> Answer:
         key = request.key
-        if key.phase == "do" and key.of_phase("undo") in self._answers:
+        if key.phase == "do" and key.number <= self._undone.get(key.of_step, 0):
             return Answer(status=409, body=b'{"error": "undone before it arrived"}')
         if key.phase == "do" and body["payload"].get("failAt") == key.step:
             return Answer(status=422, body=b'{"error": "as the payload wants it"}')

@@ -181,6 +181,11 @@ def test_a_compensation_that_fails_stops_the_undo_until_a_retry_with_a_new_key_s
     assert undone(airport, instance) == ["b:g2:undo", "a:g1:undo"]
     assert is_gapless(shown)
 
+    engine.retry(airport.system, tenant=flights.TENANT, instance_id=instance)
+    assert airport.ended(instance)["status"] == "COMPLETED"
+    again = [one.key for one in airport.service.calls("b")][1:]
+    assert again == [f"{instance}:b:g3:do"], "a service may refuse what it has undone under a number that is not lower"
+
 
 def test_a_person_who_has_undone_it_by_hand_says_so_and_the_undo_goes_on(airport: Airport) -> None:
     airport.service.tell("boom", REJECTED)

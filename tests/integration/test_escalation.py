@@ -210,7 +210,7 @@ steps:
     late(airport, 1)
     airport.service.came("deputy")
     assert airport.ended(instance)["status"] == "COMPENSATED"
-    assert len(airport.service.calls("unwork")) == 1
+    assert [one.key for one in airport.service.calls("unwork")] == [f"{instance}:work:g2:undo"], "all up to its number"
 
 
 def test_a_refusal_by_a_backup_that_may_not_be_repeated_blindly_is_repeated_all_the_same(airport: Airport) -> None:

@@ -72,14 +72,29 @@ def _why_not_step(event: Event) -> str | None:
 
 
 def _why_not_numbered(event: Event) -> str | None:
-    """Attempts count the claims, and nothing else raises them; a generation is raised by few verbs, and by one."""
+    """Attempts count the claims, and nothing else raises them; a generation is raised by few verbs."""
     entry, before = event.entry, event.before
     attempt = before.attempt + (1 if entry.verb in table.CLAIMS else 0)
     if entry.attempt != attempt:
         return f"attempt {entry.attempt} after attempt {before.attempt}"
-    raised = (entry.generation or 0) - before.generation
-    may_be = {"escalate": (1,), "renew": (0, 1)}.get(entry.verb, (0,))
-    return None if raised in may_be else f"generation {entry.generation} after {before.generation}"
+    may_be = _next_generations(event)
+    return None if entry.generation in may_be else f"generation {entry.generation} after {before.generation}"
+
+
+def _next_generations(event: Event) -> tuple[int, ...]:
+    """What a step does under a number has not been undone under it before, and is undone under no lower one: a service
+    that has undone N refuses all of that step up to N that comes late."""
+    now, opposite = event.before.generation, event.opposite.generation
+    following = 1 + max(now, opposite) if event.is_do else max(now + 1, opposite)
+    match event.verb:
+        case "ready" if not event.is_do:
+            return (opposite,)
+        case "renew":
+            return (now, following)
+        case "escalate":
+            return (now + 1,)
+        case _:
+            return (now,)
 
 
 def _why_not_now(event: Event) -> str | None:

@@ -55,6 +55,7 @@ class Event:
     entry: Entry
     before: Place
     after: Place
+    opposite: Place  # of the step's undo, where this is of what it does; and of that, where this is of its undo
     standing: Standing  # of the instance, before it
 
     @property
@@ -80,16 +81,17 @@ class Replay:
 def replay(entries: Sequence[Entry], definition: Definition) -> Replay:
     found = Replay()
     for entry in entries:
-        standing, before = found.standing, UNBORN
+        standing, before, opposite = found.standing, UNBORN, UNBORN
         if entry.step is None:
             after = before
             found.standing = _noted(standing, entry)
         else:
             key = (entry.step, entry.phase or "do")
             before = found.places.get(key, UNBORN)
+            opposite = found.places.get((entry.step, "do" if key[1] == "undo" else "undo"), UNBORN)
             after = found.places[key] = _moved(before, entry, standing)
             found.standing = replace(standing, is_ending=True) if _ends(entry, definition) else standing
-        found.events.append(Event(entry, before, after, standing))
+        found.events.append(Event(entry, before, after, opposite, standing))
     return found
 
 

@@ -174,10 +174,9 @@ def living(case: Case) -> Iterator[Violation]:
 
 def _is_left(case: Case, line: Line) -> bool:
     """Whether an effect was had between the call of its undo and that one's effect, and its service had said before that
-    it was: else nobody could know, and it was undone all the same. Behind the effect of its undo `refused` sees it; one of
-    another generation is never right."""
-    step, generation = line.key.step, line.key.generation
-    if not case.effects_of.get((step, "undo", generation)):
+    it was: else nobody could know, and it was undone all the same. Behind the effect of its undo `refused` sees it."""
+    step, generation = line.key.step, line.key.generation or 0
+    if not any(one.key.step == step and _undoes(one, generation) for one in case.effects):
         return True
     mine = (event for event in case.events if event.key == (step, "do") and event.entry.generation == generation)
     return any(says_done(event) for event in mine)
@@ -185,14 +184,19 @@ def _is_left(case: Case, line: Line) -> bool:
 
 def refused(case: Case) -> Iterator[Violation]:
     """What arrives behind its own undo is refused: so all lanes promise whose services keep the ledger."""
-    undone: dict[str, int] = {}
+    undone: dict[str, Line] = {}
     for line in case.effects:
-        key = line.key.text.rpartition(":")[0]
+        last = undone.get(line.key.step)
         if line.key.phase == "undo":
-            undone.setdefault(key, line.n)
-        elif key in undone:
-            text = f"line {line.n}: {line.key.text} was done behind its own undo (line {undone[key]})"
+            undone[line.key.step] = line
+        elif last is not None and _undoes(last, line.key.generation or 0):
+            text = f"line {line.n}: {line.key.text} was done behind its own undo (line {last.n})"
             yield case.violation("effect-after-undo", text)
+
+
+def _undoes(line: Line, generation: int) -> bool:
+    """An undo is of all that its step did up to its own generation."""
+    return line.key.phase == "undo" and generation <= (line.key.generation or 0)
 
 
 def _life_of_undo(case: Case, step: str, n: int) -> int | None:

@@ -160,7 +160,7 @@ def _undo_order(found: _Rows, trace: str, ledger: Sequence[Line]) -> Iterator[st
 
 
 def _last(done: Mapping[str, int], undone: str) -> int | None:
-    """When a step ended well last; the generation of its compensation is one of its own."""
+    """When a step ended well last, in whatever generation."""
     name = undone.rpartition(":g")[0]
     return max((seq for key, seq in done.items() if key.rpartition(":g")[0] == name), default=None)
 
