@@ -44,6 +44,8 @@ def start(system: System, attempt: Attempt, workflow: str, payload: object) -> s
     with system.database.transaction() as connection:
         has_fallen = family.has_fallen(connection, attempt.instance)
         known = family.child(connection, attempt.instance, attempt.step, attempt.generation)
+        if known is not None:
+            family.tell_again(connection, known)
         if known is not None or has_fallen or not family.is_held(connection, attempt):
             return known
         try:

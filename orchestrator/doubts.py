@@ -41,7 +41,17 @@ def remedy(instance: Instance, row: Row) -> Remedy:
     idempotency = instance.plan.lane(row.service).idempotency
     if idempotency == "none":
         return "none" if step.pause and row.phase == "do" else "person"  # to tell somebody twice does no harm
-    return "none" if idempotency == "safe" else "repeat"
+    if idempotency == "safe":
+        return "none"
+    return "repeat" if _has_the_same_key(instance, row, since) else "person"
+
+
+def _has_the_same_key(instance: Instance, row: Row, since: datetime) -> bool:
+    """As it had in the time that was lost. Later generations depend on how often it was undone, which may be another now."""
+    if row.generation == 1:
+        return True
+    undo = instance.row(row.step, "undo")
+    return row.phase == "do" and (undo is None or (undo.ended_at is not None and undo.ended_at <= since))
 
 
 def _is_judged(row: Row) -> bool:

@@ -45,8 +45,8 @@ class Prepared:
 class Server:
     """A server that runs until `stop`, or until this process is gone. Also a context manager."""
 
-    def __init__(self, prepared: Prepared) -> None:
-        self._prepared = prepared
+    def __init__(self, prepared: Prepared, *, within: float = START_WITHIN) -> None:
+        self._prepared, self._within = prepared, within
         self.url = prepared.url
         self.process = self.start()
 
@@ -81,7 +81,7 @@ class Server:
     def _becomes_ready(self) -> bool:
         ready = self._prepared.child.ready
         assert ready is not None
-        until = time.monotonic() + START_WITHIN
+        until = time.monotonic() + self._within
         while self.process.poll() is None and time.monotonic() < until:
             if ready():
                 return True
@@ -124,13 +124,13 @@ def servers(settings: Settings) -> Iterator[Servers]:
         )
 
 
-def postgres(data_dir: Path, *, durable: bool = True) -> Server:
-    """Start the embedded Postgres, making its cluster when there is none.
+def postgres(data_dir: Path, *, durable: bool = True, within: float = START_WITHIN) -> Server:
+    """Start the embedded Postgres, making its cluster when there is none. `within`: seconds.
 
     `durable=False` is for tests: a crash of the machine may then lose or spoil the data.
     Raises ServerError: no binaries, data directory in use, made by another version, or it does not start.
     """
-    return Server(prepare_postgres(data_dir, durable=durable))
+    return Server(prepare_postgres(data_dir, durable=durable), within=within)
 
 
 def broker(data_dir: Path, *, databases: int = 16) -> Server:

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator import states
 from orchestrator.definition import Block, BranchesStep, ForEachStep, RepeatStep, ServiceStep, Step, sequences, walk
-from orchestrator.instance import CHANGED, CONDITION, ENDED, Instance
+from orchestrator.instance import CHANGED, CHILD, CONDITION, ENDED, Instance
 from orchestrator.iterations import Numbers, id_of, numbers_of
 from orchestrator.rows import Row
 
@@ -72,7 +72,12 @@ def _ready(instance: Instance, step: str, row: Row | None) -> None:
     published = instance.now if step in instance.covered else None
     if row is None:
         instance.move(_new(instance, step), "ready", published_at=published)
-    elif row.uncertain and row.state != states.COMPENSATED and row.decision is None and row.reason != CHANGED:
+    elif (
+        row.uncertain
+        and row.state != states.COMPENSATED
+        and row.decision is None
+        and row.reason not in (CHANGED, CHILD)
+    ):
         _repeat(instance, row, {"published_at": published})
     else:
         changes = next_generation(instance, row, _new(instance, step)) | {"published_at": published}

@@ -24,6 +24,7 @@ Key = tuple[str, Phase]
 
 CONDITION, ENDED = "condition", "ended"  # reasons why a step is SKIPPED
 CHANGED = "changed"  # of a step that stood in an earlier life: its way, or the item of its loop, is another in this one
+CHILD = "child"  # the sub-workflow has not completed, and that is known
 ENDING = "ended"  # the outcome of an instance that has reached an `end`
 
 

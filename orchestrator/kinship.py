@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator import attempts, compensation, states
-from orchestrator.instance import Instance
+from orchestrator.instance import CHILD, Instance
 from orchestrator.rows import Row
 
 
@@ -57,8 +57,8 @@ def _learn_of_doing(instance: Instance, row: Row, end: End) -> None:
         instance.move(row, "resolve", output=end.output, error="", uncertain=False)
         attempts.go_on(instance, row.step)
     else:
-        instance.move(row, "reject", reason="child", output=end.output, error=end.error, uncertain=False)
-        attempts.after_failure(instance, row, "child")
+        instance.move(row, "reject", reason=CHILD, output=end.output, error=end.error, uncertain=False)
+        attempts.after_failure(instance, row, CHILD)
 
 
 def recall(instance: Instance) -> None:

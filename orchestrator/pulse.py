@@ -30,6 +30,7 @@ PULSE = "orchestrator.pulse"  # its name as a Celery task
 DEAF = 69  # the exit code of who stays deaf: EX_UNAVAILABLE
 BEATS = 5  # pulses that must have gone unheard, so that one that was wiped away proves nothing
 LOOKS = 2  # between two of them
+CHANGES = 6  # of the connection, its loss counted too, in which nothing was heard, until they are no excuse
 CONFIRMED_WITHIN = 5.0  # seconds for the broker to take one
 FORGOTTEN = 60_000  # milliseconds until the broker forgets the queue of a worker that has gone
 
@@ -44,11 +45,12 @@ class Ear:
 
     patience: float
     hearing: object | None = None  # what it listens by; none: it is not connected
+    changes: int = 0  # of that, since something was heard
     silent: float = 0.0  # seconds in which something should have been heard
     renewed: int = 0  # times that a new connection was tried since something was heard
 
     def hear(self) -> None:
-        self.silent, self.renewed = 0.0, 0
+        self.silent, self.renewed, self.changes = 0.0, 0, 0
 
     def excuse(self) -> None:
         """The broker takes nothing, so nothing can come from it."""
@@ -56,9 +58,10 @@ class Ear:
 
     def listen(self, seconds: float, *, by: object | None, is_full: bool) -> Act:
         """So much time has passed since the last look; never much more than a look's, or the process was stopped. It
-        listens `by` a connection, and is given the time anew with each."""
+        listens `by` a connection, and is given the time anew with each, unless they come and go and none is of use."""
         if by is not self.hearing:
-            self.hearing, self.silent = by, 0.0
+            self.hearing, self.changes = by, self.changes + 1
+            self.silent = 0.0 if self.changes <= CHANGES else self.silent
         self.silent += 0.0 if is_full else min(seconds, 2 * self.patience / (BEATS * LOOKS))
         if self.silent < self.patience:
             return "wait"

@@ -108,7 +108,7 @@ def _ask_at(trial: Trial, now: datetime, chance: float) -> datetime:
 def _rejected(trial: Trial, error: str) -> Verdict:
     if trial.uncertain and trial.lane.idempotency == "none":
         return Doubtful(error=error)
-    return Failed(reason="rejected", error=error, uncertain=trial.uncertain)
+    return Failed(reason="rejected", error=error, uncertain=trial.uncertain and trial.lane.idempotency != "safe")
 
 
 def _again(trial: Trial, due: datetime, error: str, uncertain: bool) -> Verdict:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from orchestrator import attempts, children, compensation, escalation
 from orchestrator.instance import Instance
 from orchestrator.store import due, transitions
-from orchestrator.store.database import Database, is_away, told
+from orchestrator.store.database import Database, told, was_cut
 from orchestrator.system import System
 
 BATCH = 100
@@ -82,7 +82,7 @@ def _move(system: System, ids: Sequence[str], verb: Verb, *, puts_off: bool = Tr
 def _put_off(system: System, instance: str, error: Exception) -> None:
     """Where Postgres was away it is not the instance's fault: the next sweep looks at it again. It is put off all the
     same, for an error that looks like that may be its own."""
-    seconds = system.settings.sweep_every if is_away(error) else PUT_OFF
+    seconds = system.settings.sweep_every if was_cut(error) else PUT_OFF
     log.error("instance %s cannot be swept; it is put off for %.0f s", instance, seconds, exc_info=error)
     with system.database.transaction() as connection:
         due.put_off(connection, instance, seconds)

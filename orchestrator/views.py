@@ -91,7 +91,7 @@ def _is_on_list(one: Mapping[str, Any], undo_rows: Mapping[str, Any]) -> bool:
 def _compensation(one: Mapping[str, Any]) -> Shown:
     return {
         "step": one["done"]["step"], "service": one["service"], "status": one["done"]["state"],
-        "attempt": one.get("attempt", 0), "state": one.get("state"), "error": one.get("error"),
+        "generation": one.get("generation"), "attempt": one.get("attempt", 0), "state": one.get("state"), "error": one.get("error"),
         "result": result_of(one.get("output")), "started": iso(one.get("started_at")), "ended": iso(one.get("ended_at")),
     }  # fmt: skip
 

@@ -15,6 +15,7 @@ from orchestrator.commands.connection import NO_BROKER, composed, configured, da
 from orchestrator.errors import Problem, ServerError, SettingsError
 from orchestrator.servers import running_stack
 
+RECOVERY_WITHIN = 3600.0  # seconds until a database that is being restored can be read
 LOOK_EVERY = 0.2  # seconds between two looks whether a recovery is over
 
 
@@ -68,15 +69,19 @@ def _resting_database(data_dir: Path | None) -> Iterator[str]:
     from orchestrator import embedded
 
     given = settings.load()
+    if given.database_url is not None and data_dir is not None:
+        raise SettingsError(
+            "ORCHESTRATOR_DATABASE_URL names one database and --data-dir another: unset the one, or leave the other"
+        )
     if given.database_url is not None:
         yield given.database_url
         return
     folder = data_dir or Path(given.data_dir)
-    if not running_stack.cluster(folder).is_dir():  # else one would be made, with nothing in it
+    if not running_stack.has_cluster(folder):  # else one would be made, with nothing in it
         raise SettingsError(
             f"no database: none is in {folder} (name its --data-dir), and ORCHESTRATOR_DATABASE_URL is not set"
         )
-    with embedded.postgres(folder) as server:
+    with embedded.postgres(folder, within=RECOVERY_WITHIN) as server:
         yield server.url
 
 
@@ -86,6 +91,8 @@ def _await_recovery(url: str) -> None:
     from orchestrator.store.database import Database
 
     with closing(Database(url, pool_size=1)) as database:
+        if restored.recovery(database) != "over":
+            click.echo("waiting for the end of its recovery; a standby has to be promoted", err=True)
         while (state := restored.recovery(database)) != "over":
             if state == "paused":
                 raise ServerError(

@@ -70,6 +70,11 @@ def cluster(data_dir: Path) -> Path:
     return Path(_text(data_dir / "postgres.location") or data_dir) / "postgres"
 
 
+def has_cluster(data_dir: Path) -> bool:
+    """Whether it can be started, and be spoken to."""
+    return cluster(data_dir).is_dir() and (data_dir / "postgres.password").exists()
+
+
 def _database_url(data_dir: Path) -> str | None:
     lines = (_text(cluster(data_dir) / "postmaster.pid") or "").split("\n")
     password = _text(data_dir / "postgres.password")

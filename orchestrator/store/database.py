@@ -27,6 +27,7 @@ ALIVE: dict[str, Any] = {"connect_timeout": 5, "keepalives_idle": 10, "keepalive
                          "tcp_user_timeout": 20_000}  # fmt: skip
 AWAY = (OperationalError, InterfaceError, PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError)
 CUT_OFF = frozenset({"25P03", "25P04", "25006"})  # idle, or at it, for too long; a standby that takes no writes (yet)
+GOING = frozenset({"57P01", "57P02", "57P03"})  # Postgres ends, or has just begun
 MIGRATION_LOCK = 7_305_115  # any constant: one replica migrates, the others wait for it
 MIGRATION_LOOK, MIGRATION_PAUSE = 0.2, 1.0  # seconds between two looks whose turn it is, and between two tries
 MIGRATION_PATIENCE = 120.0  # seconds for all tries
@@ -112,9 +113,19 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in CUT_OFF
 
 
+def was_cut(error: BaseException) -> bool:
+    """Whether the connection was lost or refused, or takes no writes: no statement's own fault."""
+    if isinstance(error, PoolTimeout) or (isinstance(error, DBAPIError) and error.connection_invalidated):
+        return True
+    state = getattr(getattr(error, "orig", error), "sqlstate", None)
+    return is_away(error) and (state is None or state.startswith("08") or state in CUT_OFF | GOING)
+
+
 def told(error: BaseException) -> str:
-    """What Postgres said, without the statement that it said it of."""
-    return str(getattr(error, "orig", None) or error).strip()
+    """What Postgres said, without the statement and the values that it said it of."""
+    cause = getattr(error, "orig", None) or error
+    said = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
+    return said or str(cause).strip()
 
 
 def _ask_the_idle(connection: Any, entry: ConnectionPoolEntry, _proxy: object) -> None:

@@ -49,6 +49,9 @@ SELECT step, error FROM step WHERE instance_id = :id AND phase = 'do' AND error 
   AND state IN ('FAILED', 'COMPENSATED', 'SKIPPED') ORDER BY ended_at DESC LIMIT 1
 """)
 TOLD = text("UPDATE instance SET parent_told = true WHERE id = :id AND ended_at = :ended_at AND status = :status")
+TELL_AGAIN = text(
+    "UPDATE instance SET parent_told = false WHERE id = CAST(:id AS uuid) AND parent_told AND ended_at IS NOT NULL"
+)
 ABANDONED = text("""
 SELECT c.id FROM instance p JOIN instance c ON c.parent_id = p.id
 WHERE p.outcome IS NOT NULL AND p.ended_at IS NULL AND c.ended_at IS NULL AND c.outcome IS NULL
@@ -124,6 +127,11 @@ def failure(connection: Connection, instance: str) -> str | None:
 def told(connection: Connection, child: Ended) -> None:
     """Its parent knows of this end; if it was recalled meanwhile, another is still to come."""
     connection.execute(TOLD, {"id": child.id, "ended_at": child.ended_at, "status": child.status})
+
+
+def tell_again(connection: Connection, child: str) -> None:
+    """Its parent waits for it (anew): if it has ended, that is news."""
+    connection.execute(TELL_AGAIN, {"id": child})
 
 
 def abandoned(connection: Connection, limit: int) -> list[str]:

@@ -127,6 +127,21 @@ def test_a_child_is_retried_by_its_parent_which_starts_another(airport: Airport)
     assert airport.service.done(instance) == ["pay:g1:do", "pay:g1:undo", "pay:g2:do", "grant:g1:do"]
 
 
+def test_a_step_that_finds_its_child_ended_is_told_of_it_again(airport: Airport) -> None:
+    """A lost leg had started it, and the step failed before it was told; a later life keeps the generation of what is in
+    doubt."""
+    airport.service.tell("report", REJECTED)
+    instance = fly(airport)
+    airport.ended(instance)
+    airport.query(
+        "UPDATE step SET uncertain = true, reason = 'expression' WHERE instance_id = CAST(:id AS uuid)"
+        " AND step = 'inspection' RETURNING 1", id=instance,
+    )  # fmt: skip
+    airport.order(engine.retry, instance)
+    airport.step_is(instance, "inspection", "FAILED")
+    assert airport.ended(instance)["status"] == "COMPENSATED"
+
+
 def test_a_workflow_that_would_come_to_contain_itself_is_refused(airport: Airport) -> None:
     airport.define("id: outer\nsteps: [ {id: go, workflow: inner} ]")
     with pytest.raises(Invalid, match="inner → outer → inner"):

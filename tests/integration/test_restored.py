@@ -169,6 +169,27 @@ def test_what_had_failed_and_is_ordered_again_may_have_been_ordered_again_in_the
     assert states_of(tower.status(instance))["a"] == ("SUCCEEDED" if lane == "asked" else "UNKNOWN")
 
 
+def test_a_number_that_may_have_been_another_in_the_time_that_was_lost_is_for_a_person_to_judge(tower: Airport) -> None:
+    tower.service.tell("boom", REJECTED)
+    instance = tower.fly("""
+id: numbered
+steps:
+  - {id: a, service: keyed.a, pause: true, timeout: 1h, onTimeout: escalate, compensate: keyed.ua}
+  - {id: boom, service: keyed.boom}
+""")
+    tower.run(instance, "a")
+    tower.clock.advance(3601)
+    sweep(tower.system)
+    tower.run(instance, "a")
+    tower.decide(instance, "a", decision="approved")
+    restoring.doubt_open_instances(tower.system)
+    tower.clock.advance(LOST_OVER)
+    tower.run(instance, "boom")
+    tower.run(instance, "a", "undo")
+    assert tower.service.calls("ua") == [], "an older program would have undone it under g1"
+    assert tower.status(instance)["compensations"][0]["state"] == "UNKNOWN"
+
+
 def test_who_starts_after_the_restore_is_in_no_doubt(tower: Airport) -> None:
     restored(tower, "{id: a, service: blind.a}")
     other = tower.start("restored")

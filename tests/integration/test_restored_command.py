@@ -102,6 +102,15 @@ def test_while_a_stack_runs_there_it_is_refused(data_dir: Path, capsys: pytest.C
     assert marked(data_dir) == 0
 
 
+def test_two_databases_that_are_both_named_are_refused(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/production")
+    assert cli.invoke(["db", "restored", "--data-dir", str(data_dir)]) == 2
+    assert "names one database and --data-dir another" in capsys.readouterr().err
+    assert marked(data_dir) == 0
+
+
 def test_where_there_is_no_database_none_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

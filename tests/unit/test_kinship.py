@@ -60,6 +60,14 @@ def test_after_a_child_has_ended_nothing_is_in_doubt_and_a_later_life_starts_ano
     assert (flight.state("sub"), flight.row("sub").generation) == ("READY", 2)
 
 
+def test_a_doubt_that_an_older_program_has_left_does_not_keep_a_later_life_from_another_child() -> None:
+    flight = parent()
+    learn(flight, end(states.CANCELLED))
+    flight.apply(lambda instance: instance.amend(flight.row("sub"), uncertain=True))
+    flight.apply(operators.retry)
+    assert (flight.state("sub"), flight.row("sub").generation) == ("READY", 2)
+
+
 def test_what_is_told_twice_is_heard_once() -> None:
     flight = parent()
     learn(flight, end())

@@ -54,6 +54,12 @@ def test_each_connection_is_given_the_time_anew(ear: Ear) -> None:
     for number in range(20):
         assert listen(ear, PATIENCE - LOOK, by=f"connection {number}") == []
         assert listen(ear, PATIENCE - LOOK, by=None) == []
+        ear.hear()
+
+
+def test_connections_that_come_and_go_and_by_none_of_which_anything_is_heard_are_no_excuse(ear: Ear) -> None:
+    acts = [act for number in range(20) for act in listen(ear, PATIENCE - LOOK, by=f"connection {number}")]
+    assert acts[:2] == ["begin anew", "give up"]
 
 
 def test_who_does_not_connect_says_so_once_and_then_gives_up(ear: Ear) -> None:

@@ -45,6 +45,12 @@ def test_a_rejection_leaves_the_doubt_about_an_earlier_attempt_with_the_same_key
     )
 
 
+def test_a_rejection_leaves_no_doubt_where_there_was_no_effect() -> None:
+    assert judged(reply("rejected"), "safe", uncertain=True) == Failed(
+        reason="rejected", error="rejected", uncertain=False
+    )
+
+
 def test_on_a_lane_without_keys_a_rejection_after_doubt_is_for_a_person_to_judge() -> None:
     assert judged(reply("rejected"), "none", uncertain=True) == Doubtful(error="rejected")
 
