@@ -124,9 +124,13 @@ def database_name(url: str) -> str:
 
 
 def leave(server: str, name: str) -> None:
-    """End the connections that a migration's pool may have left: a template is copied only when nobody is in it."""
+    """End the connections that a migration's pool may have left: a template is copied only when nobody is in it. Autovacuum
+    is Postgres' own, and may not be ended by us; who copies ends it."""
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND datname = %s",
+            [name],
+        )
 
 
 # Brokers

@@ -479,7 +479,10 @@ def test_ready_turns_into_503_and_calls_ask_to_come_back_when_the_database_goes(
     with psycopg.connect(postgres_server, autocommit=True) as connection:
         name = servers.database_name(database_url)
         connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND datname = %s",
+            [name],
+        )
     assert problem(api.get("/readyz"), 503)["database"] is False
     answer = start(api, fee, fee=75)
     problem(answer, 503)

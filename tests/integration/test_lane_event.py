@@ -322,7 +322,10 @@ def database_away(server: str, system: System) -> Iterator[None]:
     name = servers.database_name(system.database.url)
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(Identifier(name)))
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND datname = %s",
+            [name],
+        )
         try:
             yield
         finally:

@@ -113,9 +113,19 @@ def stack(folder: Path, children: str, *, stop_after: float = 12) -> Iterator[St
         running.clean_up()
 
 
+@contextmanager
+def heard(number: signal.Signals) -> Iterator[None]:
+    """Whoever starts the tests by nohup has it ignored, and then so has whoever we start."""
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_the_supervisor_alone_stops_every_descendant(tmp_path: Path, number: signal.Signals) -> None:
-    with stack(tmp_path, 'stand_in("one"), stand_in("two", "grandchild")') as running:
+    with heard(number), stack(tmp_path, 'stand_in("one"), stand_in("two", "grandchild")') as running:
         running.says("all ready")
         processes = [running.pid(name) for name in ("one", "two", "grandchild")]
         assert running.stop(number) == 0

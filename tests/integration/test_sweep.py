@@ -29,7 +29,7 @@ steps:
 
 # Everybody else who is connected to this database
 CUT_OFF = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()
 """
 
 

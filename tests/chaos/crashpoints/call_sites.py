@@ -22,6 +22,7 @@ EXCLUDED: Mapping[str, str] = {
     "orders.": "reads which instances an order is for; each is ordered by a use case that the flights call",
     "lane_orders.listed": "reads for people",
     "retention.count": "reads for people",
+    "store.restored.recovery": "a read, before a worker starts",
     "store.definitions.Plans._text": "a read, of a definition that this process has not met yet",
     "store.transitions.transition": "the transition itself: each of its callers is a place of its own",
     "bootstrap._fitting": "at the start of a process, which reads what schema there is",
