@@ -125,4 +125,6 @@ def test_a_worker_consumes_again_within_seconds_of_its_brokers_return(
         print(f"consuming {time.monotonic() - began:.1f} s after the broker's return")
         assert process.poll() is None
 
-    assert "hears nothing" not in said.read_text(), "who cannot be heard is not deaf"
+    # On RabbitMQ a thread's acknowledgement can find the loss first, and closes the socket under the event loop: that one is
+    # deaf then, and its pulse may be what it notices by.
+    assert isinstance(broker, RabbitMq) or "hears nothing" not in said.read_text(), "who cannot be heard is not deaf"

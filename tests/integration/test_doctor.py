@@ -165,8 +165,7 @@ def test_servers_that_do_not_answer_are_each_named_by_their_setting(ask: Ask, mo
 def test_a_database_that_takes_no_writes_is_found(ask: Ask, database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(f'ALTER DATABASE "{connection.info.dbname}" SET default_transaction_read_only = on'.encode())
-    (line,) = bad(ask("doctor"))
-    assert line.startswith("database: Postgres ")
+    (line,) = [one for one in bad(ask("doctor")) if one.startswith("database: ")]
     assert line.endswith("takes no writes: promote it, or use the one that does")
 
 
