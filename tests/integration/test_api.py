@@ -601,7 +601,7 @@ def test_the_list_takes_the_same_filter(api: FlaskClient, fee: str) -> None:
 def test_a_status_may_be_awaited(api: FlaskClient, system: System, fee: str) -> None:
     instance = started(api, fee, fee=1)
     with ThreadPoolExecutor(1) as pool:
-        path = f"/api/workflows/{instance}/status?wait=30s"
+        path = f"/api/workflows/{instance}/status?wait=60s"  # longer than our patience: who is not woken fails the test
         answer = pool.submit(lambda: api.application.test_client().get(path))
         _watched(system)
         orders = cycle((engine.suspend, engine.resume))
