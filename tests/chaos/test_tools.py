@@ -128,6 +128,31 @@ def test_what_was_sent_into_a_stalled_relay_is_not_delivered_for_who_has_hung_up
     assert b"two" not in echo.got
 
 
+def test_a_relay_outlives_who_hung_up_before_the_rest_was_delivered(tmp_path: Path) -> None:
+    with ExitStack() as held:
+        listener = held.enter_context(socket.create_server((LOOPBACK, 0)))
+        door = free_port()
+        relay = Relays(tmp_path, {"way": Link(listen=(LOOPBACK, door), to=[listener.getsockname()])})
+        held.callback(relay.stop)
+        peer = held.enter_context(socket.create_connection((LOOPBACK, door), timeout=10))
+        server = held.enter_context(listener.accept()[0])
+        server.settimeout(0.5)
+        with pytest.raises(TimeoutError):  # as much as the relay takes without being read
+            server.sendall(bytes(50_000_000))
+        relay.order("stall", "way")
+        peer.shutdown(socket.SHUT_WR)
+        relay.order("stall", "way")  # it has noticed
+        while peer.recv(65536):
+            pass
+        relay.order("heal", "way")
+        relay.order("heal", "way")
+
+
+def test_a_relay_that_has_ended_says_why(relay: Relays) -> None:
+    with pytest.raises(RuntimeError, match="KeyError: 'nowhere'"):
+        relay.order("cut", "nowhere")
+
+
 def test_a_snipped_reply_is_lost_after_the_request_has_arrived(relay: Relays, echo: Echo) -> None:
     with connect(relay) as peer:
         assert said(peer, b"one") == b"one"

@@ -67,8 +67,8 @@ class Pair:
 
     def joined(self, server: End) -> None:
         self.server = server
-        if self.client is None:
-            server.transport.abort()
+        if self.client is None or self.client.is_gone:
+            self.abort()
         elif self.link.mode != "stall":
             self._release()
 
@@ -116,7 +116,7 @@ class Pair:
         self.link.pairs.discard(self)
         for end in (self.client, self.server):
             if end is not None:
-                end.transport.abort()
+                end.abort()
         self.client = None
 
 
@@ -124,7 +124,7 @@ class End(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(self, pair: Pair, *, is_client: bool) -> None:
-        self.pair, self.is_client = pair, is_client
+        self.pair, self.is_client, self.is_gone = pair, is_client, False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -142,7 +142,13 @@ class End(asyncio.Protocol):
         self.pair.hung_up = self.pair.hung_up or self.pair.link.mode == "stall"
 
     def connection_lost(self, _: Exception | None) -> None:
+        self.is_gone = True
         self.pair.lost(self)
+
+    def abort(self) -> None:
+        """asyncio's own raises where a transport has ended by sending what it still had."""
+        if not self.is_gone:
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         self._other_reads(False)
