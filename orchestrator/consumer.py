@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from celery.bootsteps import RUN
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
@@ -15,6 +16,10 @@ SOONEST, LONGEST = 0.5, 2.0  # seconds between two tries to reach a broker that 
 
 class Deaf(ConnectionError):
     """The connection stands, and nothing comes by it."""
+
+
+class Lost(ConnectionError):
+    """The connection has ended, and nobody was told."""
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
@@ -30,6 +35,16 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
     def on_close(self) -> None:
         self.hearing = None
         super().on_close()
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        super().register_with_event_loop(hub)
+        hub.on_tick.add(self._notice)
+
+    def _notice(self) -> None:
+        """Each time before the event loop waits. Celery drains a new connection for a moment and swallows whatever that
+        raises, its end included; a socket that was closed then has no event to tell of any more."""
+        if self.blueprint.state == RUN and self.connection and not self.connection.connected:
+            raise Lost(Lost.__doc__)
 
     def ensure_connected(self, conn: Any) -> Any:
         """Celery's own waits for longer with every try, up to half a minute: so long would a broker be back in vain."""

@@ -169,11 +169,11 @@ def vhost(server: str, api: str) -> Iterator[str]:
         ask(server, "DELETE", path)
 
 
-def ask(server: str, method: str, address: str) -> None:
+def ask(server: str, method: str, address: str) -> bytes:
     """Whoever makes a vhost through the management plugin gets all rights in it."""
     user = urlsplit(server)
     credentials = base64.b64encode(f"{user.username}:{user.password}".encode()).decode()
     headers = {"Authorization": f"Basic {credentials}", "Content-Type": "application/json"}
     request = urllib.request.Request(address, data=b"{}", method=method, headers=headers)
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
-        answer.read()
+        return bytes(answer.read())

@@ -16,7 +16,8 @@ from orchestrator.errors import Problem, ServerError, SettingsError
 from orchestrator.servers import running_stack
 
 RECOVERY_WITHIN = 3600.0  # seconds until a database that is being restored can be read
-LOOK_EVERY = 0.2  # seconds between two looks whether a recovery is over
+GONE_WITHIN = 5.0  # seconds until the connections of programs that have just been stopped are closed
+LOOK_EVERY = 0.2  # seconds between two looks
 
 
 @click.group()
@@ -53,6 +54,7 @@ def restored(data_dir: Path | None) -> None:
 
     with _resting_database(data_dir) as url:
         _await_recovery(url)
+        _refuse_company(url)
         with closing(compose(replace(settings.load(), database_url=url, broker_url=NO_BROKER))) as system:
             found = restoring.doubt_open_instances(system)
     click.echo(f"nothing is known of what came after {found.since.isoformat()}")
@@ -98,5 +100,25 @@ def _await_recovery(url: str) -> None:
                 raise ServerError(
                     "the recovery is paused at its target: set `recovery_target_action = 'promote'` and start it again, "
                     "or call pg_wal_replay_resume()"
+                )
+            time.sleep(LOOK_EVERY)
+
+
+def _refuse_company(url: str) -> None:
+    """Who is at work already does and records what has not been marked yet."""
+    from orchestrator.store import programs
+    from orchestrator.store.database import Database
+
+    until = time.monotonic() + GONE_WITHIN
+    with closing(Database(url, pool_size=1)) as database:
+        while True:
+            with database.transaction() as connection:
+                others = programs.connected(connection)
+            if not others:
+                return
+            if time.monotonic() > until:
+                found = ", ".join(f"{one.name} ({one.connections} connections)" for one in others)
+                raise ServerError(
+                    f"programs are at work on this database: {found}; stop every worker, beat and web server first"
                 )
             time.sleep(LOOK_EVERY)

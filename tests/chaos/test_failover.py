@@ -108,6 +108,7 @@ def test_a_standby_that_lagged_repeats_no_effect_once_it_is_told_as_a_restore(br
         database.fail_over()
         airport.system.database.engine.dispose()
         assert airport.step_is(beyond, "hold", "WAITING"), "the standby knows nothing of its end"
+        airport.system.database.engine.dispose()  # nobody may be connected now
         told = run("db", "restored", **environment(airport.system.settings))
         assert (told.returncode, told.stderr) == (0, "")
 

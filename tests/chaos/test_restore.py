@@ -60,7 +60,8 @@ class Field:
         self.airport.system.database.engine.dispose()  # its connections went with the server
 
     def tell(self) -> subprocess.CompletedProcess[str]:
-        """What the runbook has the operator do, before workers start."""
+        """What the runbook has the operator do, before workers start, and with nobody else connected."""
+        self.airport.system.database.engine.dispose()
         return run("db", "restored", **environment(self.airport.system.settings))
 
     def approve(self, *instances: str) -> None:

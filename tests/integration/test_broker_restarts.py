@@ -3,15 +3,18 @@ deaf meanwhile."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
+from urllib.error import HTTPError
+from urllib.parse import quote
 
 import pytest
 
@@ -26,6 +29,19 @@ PATIENCE = 4.0  # seconds of silence before a worker counts as deaf
 AWAY = 10.0  # seconds without a broker: by then Celery's own would wait longer and longer between two tries
 SHORT = "id: short\nsteps: [{id: only, service: held.pass_by}]"
 SERVICES = "services:\n  held: {transport: local, module: tests.held_lane}\n"
+LINGERING = """
+from celery.worker import loops
+
+drain = loops._quick_drain
+
+def until_it_ends(connection):
+    loops._quick_drain = drain
+    while connection.connected:
+        drain(connection)
+    print("its end was swallowed", flush=True)
+
+loops._quick_drain = until_it_ends
+"""
 
 
 class Broker(Protocol):
@@ -84,6 +100,14 @@ def own_broker() -> Iterator[Valkey | RabbitMq]:
             yield Valkey(server)
 
 
+def close_whoever_consumes(node: rabbitmq.Node) -> None:
+    """As a broker that shuts down does, or an operator: with a word, which a connection that was cut has not."""
+    consumers = json.loads(servers.ask(node.url, "GET", f"{node.api}/api/consumers"))
+    for name in {consumer["channel_details"]["connection_name"] for consumer in consumers}:
+        with suppress(HTTPError):  # gone
+            servers.ask(node.url, "DELETE", f"{node.api}/api/connections/{quote(name, safe='')}")
+
+
 @pytest.fixture
 def broker() -> Iterator[Valkey | RabbitMq]:
     with own_broker() as found:
@@ -125,6 +149,27 @@ def test_a_worker_consumes_again_within_seconds_of_its_brokers_return(
         print(f"consuming {time.monotonic() - began:.1f} s after the broker's return")
         assert process.poll() is None
 
-    # On RabbitMQ a thread's acknowledgement can find the loss first, and closes the socket under the event loop: that one is
-    # deaf then, and its pulse may be what it notices by.
-    assert isinstance(broker, RabbitMq) or "hears nothing" not in said.read_text(), "who cannot be heard is not deaf"
+    assert "hears nothing" not in said.read_text(), "who cannot be heard is not deaf"
+
+
+def test_a_connection_that_ends_in_the_moment_in_which_it_was_made_is_missed_at_once(
+    system: System, broker: Valkey | RabbitMq, tmp_path: Path
+) -> None:
+    """Celery drains a new connection for a tenth of a second, and says nothing of what goes wrong then."""
+    if isinstance(broker, Valkey):
+        pytest.skip("only AMQP's connections are drained")
+    (tmp_path / "sitecustomize.py").write_text(LINGERING)
+    said = tmp_path / "worker.log"
+    path = f"{tmp_path}:{Path.cwd()}:{':'.join(sys.path)}"
+    flights.define(system, SHORT)
+    with said.open("wb") as output, flights.worker_process(system, output=output, PYTHONPATH=path):
+        flights.ended(system, flights.start(system, "short", {}))
+
+        def is_swallowed() -> bool:
+            close_whoever_consumes(broker.node)
+            return "its end was swallowed" in said.read_text()
+
+        flights.until(is_swallowed, "an end of the connection while it is drained")
+        flights.ended(system, flights.start(system, "short", {}))
+
+    assert "hears nothing" not in said.read_text()

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from orchestrator import cli, embedded
+from orchestrator.commands import database
 from orchestrator.errors import ServerError
 from orchestrator.servers import embedded_postgres, running_stack
 from orchestrator.servers.embedded_postgres import checked, run_as
@@ -100,6 +102,22 @@ def test_while_a_stack_runs_there_it_is_refused(data_dir: Path, capsys: pytest.C
         assert cli.invoke(["db", "restored", "--data-dir", str(data_dir)]) == 1
     assert "stop that one" in capsys.readouterr().err
     assert marked(data_dir) == 0
+
+
+def test_it_is_refused_while_a_program_is_connected_and_done_once_that_has_gone(
+    database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", database_url)
+    monkeypatch.setattr(database, "GONE_WITHIN", 0.0)
+    with services.composed(settings) as system:
+        flights.start(system, flights.define(system, FLIGHT), {})
+        assert cli.invoke(["db", "restored"]) == 1
+        assert "stop every worker, beat and web server first" in capsys.readouterr().err
+        with system.database.transaction() as connection:
+            assert connection.execute(text("SELECT count(doubted_since) FROM instance")).scalar_one() == 0
+    monkeypatch.setattr(database, "GONE_WITHIN", 5.0)
+    assert cli.invoke(["db", "restored"]) == 0
+    assert "1 instances had not ended" in capsys.readouterr().out
 
 
 def test_two_databases_that_are_both_named_are_refused(
