@@ -14,8 +14,8 @@ from typing import Literal, TypeAlias
 from kombu import Message
 
 from orchestrator.lanes import body
+from orchestrator.store import database
 from orchestrator.store import dead_letters as store
-from orchestrator.store.database import is_away
 from orchestrator.store.dead_letters import Letter
 from orchestrator.system import System
 
@@ -70,12 +70,12 @@ def _write(system: System, letters: Sequence[Letter]) -> Sequence[Letter]:
         with system.database.transaction() as connection:
             store.put(connection, letters)
     except Exception as error:  # noqa: BLE001  # a letter more or less ends nobody's timer
-        if is_away(error):
-            log.warning("%d dead letters wait for the database: %s", len(letters), body.described(error))
+        if database.is_away(error):
+            log.warning("%d dead letters wait for the database: %s", len(letters), database.told(error))
             return letters
         if len(letters) > 1:
             return [left for one in letters for left in _write(system, [one])]
-        log.warning("a dead letter cannot be written: %s", body.described(error))
+        log.warning("a dead letter cannot be written: %s", database.told(error))
     return ()
 
 
@@ -97,7 +97,7 @@ def is_worn_out(system: System, message: str, *, queue: str) -> bool:
         with system.database.transaction() as connection:
             times = store.came_back(connection, hashlib.sha256(message.encode("utf-8", "replace")).hexdigest())
     except Exception as error:  # noqa: BLE001  # not known: then it is taken like any other
-        log.warning("a delivery cannot be counted: %s", body.described(error))
+        log.warning("a delivery cannot be counted: %s", database.told(error))
         return False
     if times > DELIVERIES:
         told = f"it came back {times} times: does it end the workers that take it?"

@@ -208,7 +208,7 @@ def test_while_the_database_is_away_they_wait_in_the_process(tower: Airport) -> 
     assert len(kept(tower)) == before + 2
 
 
-def test_one_that_cannot_be_written_costs_itself_alone(tower: Airport) -> None:
+def test_one_that_cannot_be_written_costs_itself_alone(tower: Airport, caplog: pytest.LogCaptureFixture) -> None:
     before = len(kept(tower))
     put(tower)
     tower.system.letterbox.drop(
@@ -218,6 +218,8 @@ def test_one_that_cannot_be_written_costs_itself_alone(tower: Airport) -> None:
     dead_letters.flush(tower.system)
     assert len(kept(tower)) == before + 2
     assert len(tower.system.letterbox) == 0
+    assert "a dead letter cannot be written" in caplog.text
+    assert "INSERT" not in caplog.text, "the log has what was said of it, and not the statement"
 
 
 @pytest.mark.parametrize(("retention", "days"), [(None, 30), (86_400.0, 1), (90 * 86_400.0, 30)])
