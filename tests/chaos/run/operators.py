@@ -54,6 +54,12 @@ class Orders:
     """What was ordered, and how it was answered: (order, status)."""
 
     answered: Counter[tuple[str, int]] = field(default_factory=Counter)
+    acknowledged: Counter[tuple[str, str]] = field(default_factory=Counter)  # (order, instance); but for verdicts
+
+    def note(self, order: str, instance: str, status: int) -> None:
+        self.answered[order, status] += 1
+        if status < 300 and order in CLAIMED:
+            self.acknowledged[order, instance.replace("-", "")] += 1
 
     @property
     def obeyed(self) -> Counter[str]:
@@ -140,7 +146,7 @@ class Operators:
                 content = None if body is None else json.dumps(body).encode()
                 answer = self._http.request("POST", url, body=content, headers=headers(tenant))
                 if answer.status < 500:
-                    self.orders.answered[order, answer.status] += 1
+                    self.orders.note(order, instance, answer.status)
                     return
             time.sleep(0.3)
 

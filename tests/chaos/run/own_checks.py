@@ -1,20 +1,26 @@
-"""What only the run itself can know: what was acknowledged to whoever started and decided. The rest is the checker's."""
+"""What only the run itself can know: what was acknowledged to who started, decided and ordered. The rest is the checker's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psycopg
 
 from tests.chaos.run.decider import Answers
 from tests.chaos.run.ending import Ending
 from tests.chaos.run.load import Starts
+from tests.chaos.run.operators import Orders
 
 IDS = "SELECT replace(id::text, '-', ''), tenant FROM instance"
 DECISIONS = """
 SELECT replace(instance_id::text, '-', ''), step, output->>'decision' FROM history
 WHERE verb IN ('resolve', 'reject') AND jsonb_typeof(output) = 'object'
+"""
+ORDERED = """
+SELECT CASE verb WHEN 'suspend' THEN 'suspend' WHEN 'restart' THEN 'retry' ELSE 'resume' END,
+       replace(instance_id::text, '-', ''), count(*)
+FROM history WHERE verb IN ('suspend', 'proceed', 'drop', 'restart') GROUP BY 1, 2
 """
 CANCELLED = "SELECT replace(id::text, '-', '') FROM instance WHERE cancel_requested_at IS NOT NULL"
 
@@ -26,6 +32,7 @@ class Kept:
     tenants: Mapping[str, str]  # by instance
     decisions: frozenset[tuple[str, str, str]]  # (instance, step, decision)
     cancelled: frozenset[str]
+    ordered: Mapping[tuple[str, str], int] = field(default_factory=dict)  # how often, by (order, instance)
 
 
 def read(database_url: str) -> Kept:
@@ -34,10 +41,11 @@ def read(database_url: str) -> Kept:
             tenants=dict(connection.execute(IDS).fetchall()),
             decisions=frozenset(connection.execute(DECISIONS).fetchall()),
             cancelled=frozenset(row[0] for row in connection.execute(CANCELLED)),
+            ordered={(order, instance): count for order, instance, count in connection.execute(ORDERED)},
         )
 
 
-def violations(kept: Kept, starts: Starts, answers: Answers, ending: Ending) -> list[str]:
+def violations(kept: Kept, starts: Starts, answers: Answers, orders: Orders, ending: Ending) -> list[str]:
     promised = [*starts.acknowledged.values(), *starts.without_key]
     return [
         *(f"VIOLATION lost {one}: its start was acknowledged" for one in promised if one not in kept.tenants),
@@ -53,6 +61,12 @@ def violations(kept: Kept, starts: Starts, answers: Answers, ending: Ending) -> 
             for trace, step, decision in sorted(answers.promised - kept.decisions)
         ),
         *(f"VIOLATION cancel {one}: it was acknowledged" for one in starts.cancelled if one not in kept.cancelled),
+        *(
+            f"VIOLATION order {instance}: {order} was acknowledged {count} times, and {kept.ordered.get((order, instance), 0)} "
+            "entries say so"
+            for (order, instance), count in sorted(orders.acknowledged.items())
+            if kept.ordered.get((order, instance), 0) < count
+        ),
         *(f"VIOLATION liveness -: {text}" for text in ending.left),
         *(f"VIOLATION idle {text}" for text in ending.idle),
     ]

@@ -95,7 +95,7 @@ def _run(found: Arena, console: Console) -> list[str]:
         console.timed(f"all have ended or are parked, after {ended.took:.1f} s")
     ended.tell(console.say)
     url = found.settings.database_url or ""
-    wrong = own_checks.violations(own_checks.read(url), load.starts, decider.answers, ended)
+    wrong = own_checks.violations(own_checks.read(url), load.starts, decider.answers, operators.orders, ended)
     account.statuses(url, console.say)
     its = account.of(found, burning, load.starts, town, operators.orders, kills_since)
     account.tell(its, load.starts, decider.answers, console.say)
