@@ -23,7 +23,7 @@ FAULTS = [
     *faults_processes.faults(), *faults_servers.faults("valkey"), *faults_network.faults(is_one_far=True),
 ]  # fmt: skip
 CLAIMS = Claims(faults=[fault.counted for fault in FAULTS], orders=ORDERS)
-NOTHING = Recovery(claimed=(), parked=(), settled=0)
+NOTHING = Recovery(lost=(), claimed=(), parked=(), settled=0)
 FOUR_MINUTES = Account(
     seconds=240.0, rarer=1.0, most_open=100, started=1500, faults=dict.fromkeys(CLAIMS.faults, 3),
     ills=dict.fromkeys(ILLS, 3), copies={kind: Counter({1: 3, 4: 2}) for kind in COPIED},

@@ -86,7 +86,8 @@ def _tell_calls(called: Calls, say: Say) -> None:
 
 def _tell_recovery(account: Account, say: Say) -> None:
     for when, back in (("under fire", account.under_fire), ("with no other fault", account.alone)):
-        say(f"recovery, {when}: from the kill of a worker until a step that it held was claimed again: "
+        say(f"recovery, {when}: from the kill of a worker until a step that it held was known to be lost: "
+            f"{len(back.lost)} after {figures.spread(back.lost)}; until it was claimed again: "
             f"{len(back.claimed)} after {figures.spread(back.claimed)}; "
             f"{len(back.parked)} were parked, {back.settled} settled otherwise")  # fmt: skip
     again, killed = account.repeated_alone, account.killed_alone

@@ -80,6 +80,7 @@ def _stop(fire: Fire, members: list[Member]) -> str | None:
     def go_on() -> None:
         if member.is_alive and member.pid == pid:
             member.go_on()
+            fire.counts["woken from SIGSTOP"] += 1
             fire.say(f"SIGCONT {member.name}")
 
     fire.later(ZOMBIE, go_on)

@@ -23,8 +23,10 @@ CLAIMS = ("claim", "look")
 
 @dataclass(frozen=True, kw_only=True)
 class Recovery:
-    """Seconds from the kill of a worker until what it held was in somebody's hands again, or parked for a person."""
+    """Seconds from the kill of a worker until what it held was known to be lost, was in somebody's hands again, for which one
+    has to live, or was parked for a person."""
 
+    lost: tuple[float, ...]
     claimed: tuple[float, ...]
     parked: tuple[float, ...]
     settled: int  # by a callback, a deadline or a cancel, before anybody claimed it
@@ -103,10 +105,12 @@ def recovery(database_url: str, workers: Sequence[Member], *, since: float, unti
     """From the history alone: claims by a process that was killed, whose step's next entry comes after the kill."""
     lives = [life for worker in workers for life in worker.deaths]
     deaths = {life.pid: life for life in lives if life.ended and since <= life.ended < until}
-    claimed, parked, settled = list[float](), list[float](), 0
+    lost, claimed, parked, settled = list[float](), list[float](), list[float](), 0
     with psycopg.connect(database_url) as connection, connection.cursor("history") as cursor:
         cursor.execute(BY_WORKER)
         for killed, entries in _held(cursor, deaths):
+            if entries[0][0] == "lose":
+                lost.append(entries[0][1] - killed)
             next_claim = next((at for verb, at in entries if verb in CLAIMS), None)
             doubted = next((at for verb, at in entries if verb == "doubt"), None)
             if entries[0][0] != "lose" and doubted is None:
@@ -117,7 +121,9 @@ def recovery(database_url: str, workers: Sequence[Member], *, since: float, unti
                 parked.append(doubted - killed)
             else:
                 settled += 1
-    return Recovery(claimed=tuple(sorted(claimed)), parked=tuple(sorted(parked)), settled=settled)
+    return Recovery(
+        lost=tuple(sorted(lost)), claimed=tuple(sorted(claimed)), parked=tuple(sorted(parked)), settled=settled
+    )
 
 
 def _held(rows: Iterable[tuple[Any, ...]], deaths: dict[int, Life]) -> Iterator[tuple[float, list[tuple[str, float]]]]:
