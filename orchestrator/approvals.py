@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from orchestrator import attempts, compensation, states
+from orchestrator import attempts, compensation, doubts, states
 from orchestrator.definition import Decision
 from orchestrator.instance import Instance
 from orchestrator.rows import Row
@@ -72,8 +72,8 @@ def settle(instance: Instance, row: Row, *, decision: Decision, by: str | None, 
     """The one place where a wait ends by a decision. `uncertain`: whoever was told may act on it even so."""
     output = {"decision": decision, "result": result, "comment": comment}
     written: dict[str, Any] = {"decision": decision, "decided_by": by, "comment": comment, "output": output}
-    if uncertain and _only_a_person_can_tell(instance, row):
-        if row.state != states.UNKNOWN:  # told again, or lost before: it says nothing new
+    if uncertain and doubts.is_blind(instance, row):
+        if row.state not in (states.UNKNOWN, states.READY):  # told again, lost before, or ordered again: nothing new
             attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error or comment)
         return
     if decision == "rejected" and _rejection_fails(instance, row):
@@ -86,13 +86,6 @@ def settle(instance: Instance, row: Row, *, decision: Decision, by: str | None, 
         compensation.undone(instance, row.step)
     else:
         attempts.go_on(instance, row.step)
-
-
-def _only_a_person_can_tell(instance: Instance, row: Row) -> bool:
-    """A failure that does not say that nothing was done, on a lane that can neither be asked nor repeated. To have told
-    somebody who is to decide (`pause`) is no such effect."""
-    is_told = row.phase == "do" and instance.plan.service(row.step).pause
-    return not is_told and row.state != states.READY and instance.plan.lane(row.service).idempotency == "none"
 
 
 def _rejection_fails(instance: Instance, row: Row) -> bool:

@@ -166,13 +166,17 @@ def held(instance: Instance, step: str, phase: Phase, attempt: int) -> Row | Non
 
 def release(instance: Instance, row: Row) -> None:
     """Hand a step back before anything was sent: the attempt counts for nothing but the fence."""
+    # A moment later: whoever could not send in time is on a machine that has too much to do.
+    due = later(instance.now, RELEASED)
+    row = instance.move(row, "release", tries=row.tries - 1, published_at=None, worker=None, due_at=due)
+    _if_falling_end(instance, row)
+
+
+def _if_falling_end(instance: Instance, row: Row) -> None:
+    """Its instance has fallen meanwhile: a step that need not be awaited ends."""
     if instance.is_falling and row.phase == "do":
-        compensation.let_go(instance, row)
+        compensation.end(instance, row)
         compensation.drain(instance)
-    else:
-        # A moment later: whoever could not send in time is on a machine that has too much to do.
-        due = later(instance.now, RELEASED)
-        instance.move(row, "release", tries=row.tries - 1, published_at=None, worker=None, due_at=due)
 
 
 def skip(instance: Instance, row: Row, reason: str = CONDITION) -> None:
@@ -201,18 +205,14 @@ def park(instance: Instance, row: Row, output: Any, *, uncertain: bool) -> None:
     """The answer or the decision comes later. `uncertain`: a service was told, so it may act on it, if that is an effect."""
     in_doubt = uncertain and instance.plan.lane(row.service).idempotency != "safe"
     row = instance.move(row, "park", due_at=row.budget_until, output=output, uncertain=in_doubt)
-    if instance.is_falling and row.phase == "do":
-        compensation.end(instance, row)
-        compensation.drain(instance)
+    _if_falling_end(instance, row)
 
 
 def retry(instance: Instance, row: Row, *, due: datetime, error: str, uncertain: bool) -> None:
     changes: dict[str, Any] = {"due_at": due, "error": error, "uncertain": uncertain, "published_at": None,
                                "losses": 0}  # fmt: skip
     row = instance.move(row, "retry", **changes)
-    if instance.is_falling and row.phase == "do":
-        compensation.end(instance, row)
-        compensation.drain(instance)
+    _if_falling_end(instance, row)
 
 
 def fail(instance: Instance, row: Row, *, reason: str, error: str | None, uncertain: bool = False) -> None:
@@ -239,14 +239,17 @@ def repeatable_at(instance: Instance, row: Row) -> datetime:
     return max(instance.now, row.lost_until) if must_ask and row.lost_until else instance.now
 
 
-def settle_late(instance: Instance, row: Row, reply: Reply, *, was_certain: bool) -> None:
+def settle_late(instance: Instance, row: Row, reply: Reply, attempt: Attempt) -> None:
     """A lost attempt comes back after all, and nobody has settled it yet: its definite answer spares a person the search.
 
-    `was_certain`: nothing was in doubt when it was claimed; else its rejection says nothing about the attempts before.
+    Its rejection says nothing about attempts before it that were in doubt. That its answer comes later is news only where
+    it was lost: else that answer was quicker than this one, and is what the doubt is about.
     """
+    was_lost = row.lost_until is not None and attempt.limit_until is not None and row.lost_until >= attempt.limit_until
     if reply.outcome == "done" and (reply.later or _awaits_decision(instance, row)):
-        park(instance, row, reply.output, uncertain=True)
-    elif reply.outcome == "rejected" and was_certain:
+        if was_lost:
+            park(instance, row, reply.output, uncertain=True)
+    elif reply.outcome == "rejected" and not attempt.uncertain:
         row = instance.move(row, "reject", reason="rejected", error=reply.error, uncertain=False)
         after_failure(instance, row, "rejected")
     elif reply.outcome == "done":
@@ -299,6 +302,4 @@ def lose(instance: Instance, row: Row, *, losses: int, handed_over: bool = False
             row, "lose", reason="lost", error=error, tries=row.tries - 1,
             due_at=max(due, repeatable_at(instance, row)), published_at=None, alone=True, uncertain=idempotency != "safe",
         )  # fmt: skip
-        if instance.is_falling and row.phase == "do":
-            compensation.end(instance, row)
-            compensation.drain(instance)
+        _if_falling_end(instance, row)

@@ -49,10 +49,9 @@ def let_go(instance: Instance, row: Row) -> None:
     """End a step, attempted or not."""
     remedy = doubts.remedy(instance, row) if row.state in states.CLAIMABLE else "none"
     row = row if remedy == "none" else doubts.begun(instance, row)
-    if remedy == "person":
-        instance.move(row, "doubt", reason="uncertain", error=doubts.ERROR)
-        return
-    if row.may_have_been_done:
+    if remedy == "person" or (row.uncertain and doubts.is_blind(instance, row)):
+        instance.move(row, "doubt", reason="uncertain", error=doubts.ERROR if remedy == "person" else doubts.SENT)
+    elif row.may_have_been_done:
         instance.move(row, "fail", reason=ENDED)
     else:
         instance.move(row, "end", reason=ENDED, branches_left=0)
@@ -82,7 +81,7 @@ def is_awaited(instance: Instance, row: Row) -> bool:
     if row.phase == "undo" or row.state not in states.PENDING:
         return False
     if isinstance(step, ServiceStep):
-        return instance.is_ending and row.may_have_been_done and not step.pause
+        return instance.is_ending and row.uncertain and not step.pause
     return isinstance(step, WorkflowStep) and (row.state == states.WAITING or row.attempt > 0)
 
 

@@ -32,7 +32,7 @@ def conclude(system: System, instance: Instance, attempt: Attempt, result: calls
     if row is None or row.attempt != attempt.attempt:
         return
     if row.state == UNKNOWN and isinstance(result, Reply):
-        attempts.settle_late(instance, row, result, was_certain=not attempt.uncertain)
+        attempts.settle_late(instance, row, result, attempt)
     elif row.is_leased:
         _conclude(system, instance, row, result)
 

@@ -19,6 +19,7 @@ from orchestrator.rows import Row
 Remedy: TypeAlias = Literal["none", "repeat", "person"]
 
 ERROR = "the database was restored to an earlier point: it may have been done after that"
+SENT = "it was sent, its instance ended before its answer came, and its lane can neither be asked nor told again"
 
 
 def mark(instance: Instance, since: datetime) -> None:
@@ -57,6 +58,14 @@ def _has_the_same_key(instance: Instance, row: Row, since: datetime) -> bool:
 def _is_judged(row: Row) -> bool:
     """An operator has ordered it again, knowing that it may have been done."""
     return row.uncertain and row.started_at is None
+
+
+def is_blind(instance: Instance, row: Row) -> bool:
+    """Whether only a person can tell what may have been done: its lane can neither be asked nor told again. To have told
+    somebody who is to decide (`pause`) is no such effect."""
+    step = instance.plan.place(row.step).step
+    is_told = row.phase == "do" and isinstance(step, ServiceStep) and step.pause
+    return not is_told and instance.plan.lane(row.service).idempotency == "none"
 
 
 def begun(instance: Instance, row: Row) -> Row:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from orchestrator import states
+from orchestrator import lives, states
 from orchestrator.definition import Block, BranchesStep, ForEachStep, RepeatStep, ServiceStep, Step, sequences, walk
-from orchestrator.instance import CHANGED, CHILD, CONDITION, ENDED, Instance
+from orchestrator.instance import CHANGED, CONDITION, ENDED, Instance
 from orchestrator.iterations import Numbers, id_of, numbers_of
 from orchestrator.rows import Row
 
@@ -72,12 +72,7 @@ def _ready(instance: Instance, step: str, row: Row | None) -> None:
     published = instance.now if step in instance.covered else None
     if row is None:
         instance.move(_new(instance, step), "ready", published_at=published)
-    elif (
-        row.uncertain
-        and row.state != states.COMPENSATED
-        and row.decision is None
-        and row.reason not in (CHANGED, CHILD)
-    ):
+    elif lives.keeps_its_key(instance, row):
         _repeat(instance, row, {"published_at": published})
     else:
         changes = next_generation(instance, row, _new(instance, step)) | {"published_at": published}

@@ -35,6 +35,9 @@ def do_without(instance: Instance, row: Row) -> None:
     """There is no child to be awaited: none to be undone, or the instance had fallen before one was started."""
     if row.phase == "undo":
         attempts.succeed(instance, row, None)
+    elif instance.is_falling:
+        compensation.let_go(instance, row)
+        compensation.drain(instance)
     else:
         attempts.release(instance, row)
 

@@ -62,6 +62,10 @@ def wanted(plan: Plan, names: Names, stand: Standpoint) -> Wanted:
     return Wanted(names=frozenset(exact), iterated=frozenset(iterated), items=items)
 
 
+def is_wanted(row: str, want: Wanted) -> bool:
+    return row in want.names or any(row.startswith(f"{name}[") for name in want.iterated)
+
+
 def _beyond(plan: Plan, step: str, stand: Standpoint) -> tuple[tuple[str, ...], Numbers]:
     """The loops around a step that are not around the standpoint, and the numbers that both have in common."""
     loops = plan.place(step).loops

@@ -267,12 +267,12 @@ def test_a_verdict_on_an_unknown_compensation_settles_that(verdict: Verdict, sta
 
 
 def test_a_new_life_does_not_repeat_what_may_have_been_done_on_a_lane_without_keys() -> None:
-    flight = Flight.of(block("par", service("a", "none.a"), service("b")))
-    flight.run("a", reply("done", later=True))
-    flight.run("b", reply("rejected"))
+    flight = unknown()
+    flight.apply(resolve("a", "retry"))
+    flight.run("a", calls.Inexpressible(error="no such member"))
     assert flight.status == "FAILED"
-    assert ordered(flight, operators.retry) == "RUNNING"
-    assert (flight.state("a"), flight.state("b")) == ("UNKNOWN", "READY")
+    assert ordered(flight, operators.retry) == "STUCK"
+    assert flight.state("a") == "UNKNOWN"
 
 
 def test_a_new_life_asks_anew_where_a_deadline_had_decided() -> None:

@@ -1,0 +1,31 @@
+"""What a later life knows of an earlier one: whether what may have been done then is what is to be done now. Pure."""
+
+from __future__ import annotations
+
+from orchestrator import scope, states
+from orchestrator.definition import ServiceStep
+from orchestrator.instance import CHANGED, CHILD, Instance
+from orchestrator.plan import Names
+from orchestrator.rows import Row
+
+
+def keeps_its_key(instance: Instance, row: Row) -> bool:
+    """Whether a step that may have been done runs under the same key. Not one that was undone since, that is for another
+    item or another child, or whose input has changed: that is another effect. Who decides (`pause`) is asked anew."""
+    if not row.uncertain or row.state == states.COMPENSATED or row.reason in (CHANGED, CHILD):
+        return False
+    step = instance.plan.place(row.step).step
+    is_decided = row.decision is not None and isinstance(step, ServiceStep) and step.pause
+    return not is_decided and not _has_another_input(instance, row)
+
+
+def _has_another_input(instance: Instance, row: Row) -> bool:
+    """Whether something that its input names has ended since it was first sent, or does not stand any more."""
+    step = instance.plan.place(row.step).step
+    named = step.input.steps if isinstance(step, ServiceStep) and step.input else ()
+    if not named or row.started_at is None:
+        return False
+    instance.need_all()
+    want = scope.wanted(instance.plan, Names(steps=named), scope.standpoint(instance.plan, row.step))
+    seen = [one for one in instance.rows("do") if scope.is_wanted(one.step, want)]
+    return any(one.reason == CHANGED or (one.ended_at or row.started_at) > row.started_at for one in seen)
