@@ -21,6 +21,9 @@ from orchestrator.store.definitions import Plans
 from orchestrator.system import System
 from orchestrator.tokens import Tokens
 
+# Celery holds one while it sends a group, and takes another for each chain in it: threads that all hold one must never wait
+# for each other's. They are made when they are needed, and the last that was used is used first.
+PRODUCERS = 1000
 CONSUMER = "orchestrator.consumer:Consumer"  # named: nobody but a worker has to import Celery's
 CALLBACK_KEY = "callback_secret"
 BROKER_SECONDS = 5.0  # before a broker that does not answer counts as down
@@ -78,7 +81,7 @@ def celery_app(settings: Settings, queues: list[str]) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=BROKER_SECONDS,
-        broker_pool_limit=4,
+        broker_pool_limit=PRODUCERS,
         broker_transport_options=_transport(settings, is_amqp=is_amqp),
         beat_schedule={"sweep": {"task": canvas.SWEEP, "schedule": settings.sweep_every,
                                  "options": {"expires": max(1.0, 2 * settings.sweep_every),

@@ -6,6 +6,8 @@ import threading
 from typing import Any
 
 import pytest
+from celery import chain, group
+from celery.canvas import _chain
 
 from tests import flights
 from tests.services import REJECTED, Airport, Answer, is_gapless, order_of, states_of
@@ -284,3 +286,29 @@ def decide(airport: Airport, instance: str) -> Any:
     from orchestrator import callbacks
 
     return callbacks.decide(airport.system, trace=instance, step="ask", token=None, tenant=flights.TENANT)
+
+
+def test_threads_that_send_branches_at_the_same_moment_do_not_wait_for_each_other(
+    tower: Airport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery holds a producer for the group, and takes another one for each chain in it."""
+    threads = tower.system.settings.worker_concurrency + 4  # dispatcher, publisher and the like
+    together, run = threading.Barrier(threads, timeout=20), _chain.run
+    within = threading.local()
+
+    def run_together(self: Any, *args: Any, **options: Any) -> Any:
+        if not getattr(within, "met", False):
+            within.met = True
+            together.wait()
+        return run(self, *args, **options)
+
+    monkeypatch.setattr(_chain, "run", run_together)
+    task = tower.system.app.task(name=flights.WAKE, shared=False)(flights._nothing)
+    branches = group(chain(task.si(), task.si()), chain(task.si(), task.si()))
+    senders = [threading.Thread(target=branches.clone().apply_async, daemon=True) for _ in range(threads)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join(30)
+    assert not [one for one in senders if one.is_alive()]
+    assert together.broken is False
