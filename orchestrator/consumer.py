@@ -11,6 +11,7 @@ from celery.bootsteps import RUN
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
+TRIES = 100  # to read what other threads change
 SOONEST, LONGEST = 0.5, 2.0  # seconds between two tries to reach a broker that is away
 
 
@@ -34,6 +35,10 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
 
     def on_close(self) -> None:
         self.hearing = None
+        for _ in range(TRIES):
+            with suppress(RuntimeError):  # it reads sets of requests while the pool's threads take them off
+                super().on_close()
+                return
         super().on_close()
 
     def register_with_event_loop(self, hub: Any) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -64,10 +64,10 @@ class Fleet:
         for process in self._running():
             process.send_signal(signal.SIGTERM)
 
-    def left(self) -> None:
+    def left(self, *, codes: Collection[int] = (0,)) -> None:
         for process in self._running():
             code = process.wait(STOP_WITHIN)
-            assert code == 0, f"{self.program.name}: {process.args!r} ended with {code}"
+            assert code in codes, f"{self.program.name}: {process.args!r} ended with {code}"
         self.workers, self.web = [], None
 
     def kill(self) -> None:

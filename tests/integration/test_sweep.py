@@ -6,12 +6,10 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import text
 
 from orchestrator import engine, escalation
 from orchestrator.instance import Instance
 from orchestrator.rows import Row
-from orchestrator.store import due
 from orchestrator.sweep import hand_over, sweep
 from tests.services import REJECTED, Airport, holding, is_gapless, states_of, verbs
 
@@ -187,18 +185,6 @@ def test_what_has_ended_is_never_swept(tower: Airport) -> None:
     tower.clock.advance(365 * 86400)
     assert sweep(tower.system) == 0
     assert tower.status(instance) == before
-
-
-def test_the_sweeps_reads_are_served_by_their_indexes(tower: Airport) -> None:
-    """With the tables large, a sweep of everything must not read everything."""
-    waiting(tower, 1)
-    named = {"LOST": "step_leased", "OVERDUE": "step_waiting", "DEADLINES": "instance_deadline"}
-    with tower.system.database.transaction() as connection:
-        connection.execute(text("SET LOCAL enable_seqscan = off"))
-        for name, index in named.items():
-            statement = text("EXPLAIN " + getattr(due, name).text)
-            plan = " ".join(row[0] for row in connection.execute(statement, {"limit": 100}))
-            assert index in plan, plan
 
 
 def test_every_instance_comes_to_its_end_though_its_messages_and_its_worker_are_lost_at_every_step(

@@ -7,6 +7,7 @@ from itertools import count
 
 import pytest
 from celery.worker import state
+from celery.worker.consumer import Consumer as CeleryConsumer
 
 from orchestrator import consumer, settings, supervisor
 from orchestrator.api.serve import options
@@ -53,3 +54,16 @@ def test_what_is_under_way_is_read_again_when_a_thread_changed_it_meanwhile(monk
     monkeypatch.setattr(state, "reserved_requests", Requests())
     monkeypatch.setattr(state, "active_requests", ["third"])
     assert consumer._under_way() == ["one", "other", "third"]
+
+
+def test_a_consumer_closes_although_threads_change_the_sets_that_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[object] = []
+
+    def stumble_twice(closing: object) -> None:
+        tries.append(closing)
+        if len(tries) < 3:
+            raise RuntimeError("Set changed size during iteration")
+
+    monkeypatch.setattr(CeleryConsumer, "on_close", stumble_twice)
+    consumer.Consumer.on_close(consumer.Consumer.__new__(consumer.Consumer))
+    assert len(tries) == 3
