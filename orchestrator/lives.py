@@ -11,12 +11,16 @@ from orchestrator.rows import Row
 
 def keeps_its_key(instance: Instance, row: Row) -> bool:
     """Whether a step that may have been done runs under the same key. Not one that was undone since, that is for another
-    item or another child, or whose input has changed: that is another effect. Who decides (`pause`) is asked anew."""
+    item or another child, or whose input has changed: that is another effect, unless only a person can tell. Who decides
+    (`pause`) is asked anew."""
     if not row.uncertain or row.state == states.COMPENSATED or row.reason in (CHANGED, CHILD):
         return False
     step = instance.plan.place(row.step).step
-    is_decided = row.decision is not None and isinstance(step, ServiceStep) and step.pause
-    return not is_decided and not _has_another_input(instance, row)
+    pauses = isinstance(step, ServiceStep) and step.pause
+    if pauses and row.decision is not None:
+        return False
+    is_blind = not pauses and instance.plan.lane(row.service).idempotency == "none"
+    return is_blind or not _has_another_input(instance, row)
 
 
 def _has_another_input(instance: Instance, row: Row) -> bool:

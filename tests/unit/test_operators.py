@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator import attempts, calls, control, escalation, operators
-from orchestrator.definition import Retry, TimeoutAction
+from orchestrator.definition import Retry, Template, TimeoutAction
 from orchestrator.errors import Conflict, NotFound
 from orchestrator.instance import Instance
 from orchestrator.operators import Verdict
@@ -273,6 +273,25 @@ def test_a_new_life_does_not_repeat_what_may_have_been_done_on_a_lane_without_ke
     assert flight.status == "FAILED"
     assert ordered(flight, operators.retry) == "STUCK"
     assert flight.state("a") == "UNKNOWN"
+
+
+@pytest.mark.parametrize(("call", "state", "generation"), [("none.a", "UNKNOWN", 1), ("key.a", "READY", 2)])
+def test_another_input_is_another_effect_unless_only_a_person_can_tell(call: str, state: str, generation: int) -> None:
+    named = Template(value="${steps.reserve.result}", steps=("reserve",))
+    flight = Flight.of(service("reserve", undo="key.free"), service("a", call, input=named))
+    flight.run("reserve")
+    flight.wait(1.0)
+    flight.run("a", reply("uncertain"))
+    if call == "none.a":
+        flight.apply(resolve("a", "retry"))
+    flight.wait(10.0)
+    flight.run("a", calls.Inexpressible(error="no such member"))
+    flight.run("reserve", phase="undo")
+    assert flight.status == "COMPENSATED"
+    flight.apply(operators.retry)
+    flight.wait(1.0)
+    flight.run("reserve")
+    assert (flight.state("a"), flight.row("a").generation) == (state, generation)
 
 
 def test_a_new_life_asks_anew_where_a_deadline_had_decided() -> None:
