@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from orchestrator import attempts, compensation, doubts, states
+from orchestrator import attempts, compensation, lives, states
 from orchestrator.definition import Decision
 from orchestrator.instance import Instance
 from orchestrator.rows import Row
@@ -72,7 +72,7 @@ def settle(instance: Instance, row: Row, *, decision: Decision, by: str | None, 
     """The one place where a wait ends by a decision. `uncertain`: whoever was told may act on it even so."""
     output = {"decision": decision, "result": result, "comment": comment}
     written: dict[str, Any] = {"decision": decision, "decided_by": by, "comment": comment, "output": output}
-    if uncertain and doubts.is_blind(instance, row):
+    if uncertain and lives.is_blind(instance, row):
         if row.state not in (states.UNKNOWN, states.READY):  # told again, lost before, or ordered again: nothing new
             attempts.doubt(instance, row, reason=attempts.UNCERTAIN, error=error or comment)
         return

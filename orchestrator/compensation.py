@@ -6,7 +6,7 @@ to be known before it can be undone. The transition that leaves none of them wri
 
 from __future__ import annotations
 
-from orchestrator import doubts, states
+from orchestrator import doubts, lives, states
 from orchestrator.definition import ServiceStep, WorkflowStep
 from orchestrator.flow import next_generation
 from orchestrator.instance import ENDED, ENDING, Instance
@@ -49,7 +49,7 @@ def let_go(instance: Instance, row: Row) -> None:
     """End a step, attempted or not."""
     remedy = doubts.remedy(instance, row) if row.state in states.CLAIMABLE else "none"
     row = row if remedy == "none" else doubts.begun(instance, row)
-    if remedy == "person" or (row.uncertain and doubts.is_blind(instance, row)):
+    if remedy == "person" or (row.uncertain and lives.is_blind(instance, row)):
         instance.move(row, "doubt", reason="uncertain", error=doubts.ERROR if remedy == "person" else doubts.SENT)
     elif row.may_have_been_done:
         instance.move(row, "fail", reason=ENDED)

@@ -60,14 +60,6 @@ def _is_judged(row: Row) -> bool:
     return row.uncertain and row.started_at is None
 
 
-def is_blind(instance: Instance, row: Row) -> bool:
-    """Whether only a person can tell what may have been done: its lane can neither be asked nor told again. To have told
-    somebody who is to decide (`pause`) is no such effect."""
-    step = instance.plan.place(row.step).step
-    is_told = row.phase == "do" and isinstance(step, ServiceStep) and step.pause
-    return not is_told and instance.plan.lane(row.service).idempotency == "none"
-
-
 def begun(instance: Instance, row: Row) -> Row:
     """As if an attempt of it had been lost: one at least, and its key is as old as it can be. What was sent just before the
     restore may be in flight for as long as its lane allows."""

@@ -84,12 +84,11 @@ def _ready(instance: Instance, step: str, row: Row | None) -> None:
 def _repeat(instance: Instance, row: Row, published: dict[str, Any]) -> None:
     """What may have been done keeps its key; where no key helps, a person has to tell first. To tell somebody twice
     who is to decide (`pause`) does no harm."""
-    lane = instance.plan.lane(row.service)
-    if lane.idempotency == "none" and not instance.plan.service(row.step).pause:
+    if lives.is_blind(instance, row):
         instance.move(row, "doubt", reason="uncertain", error="it may have been done in an earlier life", ended_at=None,
                       done_seq=None)  # fmt: skip
         return
-    due = row.lost_until if lane.idempotency == "query" else None
+    due = row.lost_until if instance.plan.lane(row.service).idempotency == "query" else None
     instance.move(row, "renew", **same_generation(row) | published | {"due_at": due})
 
 

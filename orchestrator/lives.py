@@ -1,4 +1,4 @@
-"""What a later life knows of an earlier one: whether what may have been done then is what is to be done now. Pure."""
+"""What may have been done: who can tell, and whether it is what a later life is to do. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from orchestrator.plan import Names
 from orchestrator.rows import Row
 
 
+def is_blind(instance: Instance, row: Row) -> bool:
+    """Whether only a person can tell what may have been done: its lane can neither be asked nor told again. To have told
+    somebody who is to decide (`pause`) is no such effect."""
+    step = instance.plan.place(row.step).step
+    is_told = row.phase == "do" and isinstance(step, ServiceStep) and step.pause
+    return not is_told and instance.plan.lane(row.service).idempotency == "none"
+
+
 def keeps_its_key(instance: Instance, row: Row) -> bool:
     """Whether a step that may have been done runs under the same key. Not one that was undone since, that is for another
     item or another child, or whose input has changed: that is another effect, unless only a person can tell. Who decides
@@ -16,11 +24,9 @@ def keeps_its_key(instance: Instance, row: Row) -> bool:
     if not row.uncertain or row.state == states.COMPENSATED or row.reason in (CHANGED, CHILD):
         return False
     step = instance.plan.place(row.step).step
-    pauses = isinstance(step, ServiceStep) and step.pause
-    if pauses and row.decision is not None:
+    if row.decision is not None and isinstance(step, ServiceStep) and step.pause:
         return False
-    is_blind = not pauses and instance.plan.lane(row.service).idempotency == "none"
-    return is_blind or not _has_another_input(instance, row)
+    return is_blind(instance, row) or not _has_another_input(instance, row)
 
 
 def _has_another_input(instance: Instance, row: Row) -> bool:

@@ -105,7 +105,7 @@ MUTATIONS = (
     Mutation("nobody looks at the lease before a late send", calls, "_still_holds",
              "time.monotonic() - held.since < TRUST_LEASE", "True", SENT_LATE),
     Mutation("what only a person can tell is given up when its instance falls", compensation, "let_go",
-             "row.uncertain and doubts", "False and doubts"),
+             "row.uncertain and lives", "False and lives"),
     Mutation("a parent learns of another generation's child", kinship, "learn",
              "row is None or row.generation != end.generation", "row is None", FAMILY),
 )  # fmt: skip
