@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from orchestrator import calls, children, engine, landed, sweep
+from tests.integration.test_children import SITE
 from tests.services import LATER, LOST_AFTER, REJECTED, Airport, Answer, Seen, states_of, verbs
 from tests.uncertain import onward
 
 pytestmark = [pytest.mark.integration]
 
-SITE = """
-id: site
-input: {type: object, required: [plot]}
-steps:
-  - {id: visit, service: keyed.visit, compensate: keyed.unvisit}
-  - {id: report, service: far.report}
-"""
 LONELY = "id: lonely\nsteps: [ {id: sub, workflow: site}, {id: last, service: keyed.last} ]"
 UNDOS = pytest.mark.parametrize("undo", ["", ", compensate: keyed.unpay"], ids=["stands", "undone"])
 
@@ -120,17 +115,23 @@ def test_nor_is_that_of_an_undo(tower: Airport) -> None:
 # -- children
 
 
+def cut_off(tower: Airport, instance: str, begin: Callable[..., object]) -> Callable[..., None]:
+    """A start of a child that gets so far; then the instance is cancelled, and the database is away."""
+
+    def start(*args: Any) -> None:
+        begin(*args)
+        tower.order(engine.cancel, instance)
+        raise OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
+
+    return start
+
+
 def test_a_child_whose_start_was_not_confirmed_is_found_and_cancelled(
     tower: Airport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tower.define(SITE)
     instance = tower.fly(LONELY, {"plot": 1})
-    real = children.start
-
-    def start(*args: Any) -> None:
-        real(*args)
-        tower.order(engine.cancel, instance)
-        raise OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
+    start = cut_off(tower, instance, children.start)
 
     with monkeypatch.context() as patched:
         patched.setattr(children, "start", start)
@@ -149,12 +150,8 @@ def test_so_is_one_of_a_lost_attempt_where_the_next_one_lost_the_database(
     tower.clock.advance(60)
     sweep.sweep(tower.system)
 
-    def start(*_: object) -> None:
-        tower.order(engine.cancel, instance)
-        raise OperationalError("SELECT", {}, Exception("server closed the connection unexpectedly"))
-
     with monkeypatch.context() as patched:
-        patched.setattr(children, "start", start)
+        patched.setattr(children, "start", cut_off(tower, instance, lambda *_: None))
         tower.run(instance, "sub")
     assert both_end_cancelled(tower, instance)
 
